@@ -1,0 +1,209 @@
+//! The calls the kernel makes to the host.
+//!
+//! Register convention. The kernel leaves by EEXIT with RDI = the [`Ocall`] number and its
+//! arguments in RSI, RDX, R8, R9, R10 (all other registers cleared, RSP/RBP = URSP/URBP). The host
+//! serves it and enters again (EENTER) with RDI = the result: a value >= 0, or a negative errno, and
+//! RSI = a second value where the call has one. Everything the host returns is untrusted.
+//!
+//! Data passes through the calling vCPU's staging buffer, host memory at
+//! `HostInfo::staging + vcpu * staging_size`; pointers in arguments point into it.
+//!
+//! Commands the host gives when it enters (RDI, while no ocall of that vCPU is open): see [`Entry`].
+
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+/// RDI at EENTER with CSSA = 0 and no ocall open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Entry {
+    /// First entry of this vCPU. RSI = address of `HostInfo` (used for vCPU 0 only),
+    /// RDX = vCPU index.
+    Start = 1,
+}
+
+macro_rules! ocalls {
+    ($($(#[$doc:meta])* $name:ident = $number:literal,)*) => {
+        /// One call to the host; the argument list is in each variant's documentation.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u64)]
+        pub enum Ocall { $($(#[$doc])* $name = $number,)* }
+
+        impl Ocall {
+            /// The call with this number, if there is one.
+            pub fn from_raw(number: u64) -> Option<Ocall> {
+                match number { $($number => Some(Ocall::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+ocalls! {
+    /// The exception at SSA[0] is handled: execute ERESUME. ()
+    Resume = 0,
+    /// The program has ended. (wait status as of wait4: exit code << 8, or signal number | 0x80 if core)
+    /// All vCPUs are stopped; does not return.
+    Exit = 1,
+    /// The kernel has found a bug or a lie and stops the enclave. (reason: see [`StopReason`]) The
+    /// text was logged before. Does not return.
+    Stop = 2,
+    /// (level, ptr, len) one line of log, UTF-8, without newline.
+    Log = 3,
+    /// (deadline_ns of CLOCK_MONOTONIC, u64::MAX = none) Wait until woken by `Wake`, until an event of
+    /// the host event set (see `EventAdd`) or until the deadline. -> number of events written to the
+    /// staging buffer as [`HostEvent`]s, 0 if woken or timed out.
+    Park = 4,
+    /// (vcpu) Wake a parked vCPU. A wake-up sent before the vCPU parks is kept.
+    Wake = 5,
+    /// (vcpu) Interrupt a vCPU: an AEX if it is in the enclave, EINTR-like return if in an ocall.
+    Kick = 6,
+    /// () Start the ticker again (see [`SharedPage::ticker_asleep`]).
+    StartTicker = 7,
+    /// (addr, len, prot: PROT_READ|WRITE|EXEC bits) Set page permissions inside ELRANGE; pages not yet
+    /// there are added (EAUG), zeroed. In the range of an inaccessible page, PROT_NONE keeps content.
+    Protect = 8,
+    /// (addr, len) Drop pages: content lost, inaccessible, memory given back to the host.
+    Release = 9,
+    /// (addr, len, prot) Give back the memory but keep the range usable: next read gives zeros.
+    Discard = 10,
+    /// () Refresh the time page.
+    UpdateTime = 11,
+    /// (ptr, len) -> len: fill from the host's randomness. Untrusted; never used for keys.
+    Random = 12,
+
+    /// (fd, ptr, len) non-blocking read(2) on standard input/output/error 0..=2 or a descriptor the
+    /// host opened; EAGAIN when it would block.
+    Read = 20,
+    /// (fd, ptr, len) non-blocking write(2).
+    Write = 21,
+    /// (fd, offset, ptr, len) pread(2).
+    ReadAt = 22,
+    /// (fd, offset, ptr, len) pwrite(2).
+    WriteAt = 23,
+    /// (fd) close(2).
+    Close = 24,
+    /// (fd, events: POLLIN|POLLOUT) Watch a descriptor, one-shot: one [`HostEvent`] at the next `Park`
+    /// or `PollEvents`, then it must be added again. Regular files are always ready.
+    EventAdd = 25,
+    /// (fd) Stop watching.
+    EventRemove = 26,
+    /// () -> count: like `Park` without waiting.
+    PollEvents = 27,
+    /// (fd, ptr) -> 0: [`HostStat`] of an open descriptor.
+    Fstat = 28,
+    /// (fd, request, ptr, len) ioctl(2) restricted by the host side to terminal requests
+    /// (TCGETS, TCSETS*, TIOCGWINSZ, TIOCSWINSZ, TIOCGPGRP, FIONREAD).
+    Ioctl = 29,
+
+    /// hostfs. Paths are bytes in the staging buffer: (ptr, len, ...). The host resolves them under
+    /// the directory handle in the first argument, and never outside it; -1 names a host path as given
+    /// (used for the mount source only).
+    /// (dirfd, path_ptr, path_len, flags: O_* , mode) -> fd
+    Open = 40,
+    /// (dirfd, path_ptr, path_len, out_ptr) -> 0: [`HostStat`], not following a final symlink.
+    Stat = 41,
+    /// (fd, ptr, len, cookie) -> bytes written: directory entries as linux_dirent64; the second value is
+    /// the next cookie.
+    ReadDir = 42,
+    /// (dirfd, path_ptr, path_len, mode)
+    Mkdir = 43,
+    /// (dirfd, path_ptr, path_len, flags: AT_REMOVEDIR or 0)
+    Unlink = 44,
+    /// (dirfd, ptr, len of both: `old\0new`, flags: RENAME_*)
+    Rename = 45,
+    /// (dirfd, ptr, len of both: `target\0linkpath`)
+    Symlink = 46,
+    /// (dirfd, path_ptr, path_len, out_ptr, out_len) -> length
+    ReadLink = 47,
+    /// (dirfd, ptr, len of both: `old\0new`)
+    Link = 48,
+    /// (dirfd, path_ptr, path_len, mode) fchmodat, not through a symlink.
+    Chmod = 49,
+    /// (dirfd, path_ptr, path_len, uid | gid << 32) fchownat, not through a symlink.
+    Chown = 50,
+    /// (dirfd, path_ptr, path_len, times_ptr: [i64; 4] = atime s, ns, mtime s, ns; UTIME_OMIT allowed)
+    Utimes = 51,
+    /// (fd, size)
+    Truncate = 52,
+    /// (fd, flags: 1 = data only)
+    Sync = 53,
+    /// (fd, out_ptr) -> 0: [`HostStatFs`]
+    StatFs = 54,
+}
+
+/// Why the kernel stopped the enclave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum StopReason {
+    /// A bug in the kernel.
+    KernelBug = 1,
+    /// The host told a lie.
+    HostMisbehaved = 2,
+    /// The boot configuration, the image or the request can't be used; the log says why.
+    CannotStart = 3,
+}
+
+/// One ready descriptor, written by the host to the staging buffer.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct HostEvent {
+    pub fd: u32,
+    /// POLLIN, POLLOUT, POLLERR, POLLHUP bits.
+    pub events: u32,
+}
+
+/// File attributes as the host reports them.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct HostStat {
+    pub dev: u64,
+    pub ino: u64,
+    pub mode: u32,
+    pub nlink: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub rdev: u64,
+    pub size: u64,
+    pub blocks: u64,
+    pub atime_s: i64,
+    pub atime_ns: i64,
+    pub mtime_s: i64,
+    pub mtime_ns: i64,
+    pub ctime_s: i64,
+    pub ctime_ns: i64,
+}
+
+/// statfs(2) of a host file system; sizes in units of `block_size` bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct HostStatFs {
+    pub block_size: u64,
+    pub blocks: u64,
+    pub blocks_free: u64,
+    pub blocks_available: u64,
+    pub files: u64,
+    pub files_free: u64,
+    pub name_max: u64,
+}
+
+/// One page of host memory that both sides read and write without an ocall. Untrusted.
+#[repr(C, align(4096))]
+pub struct SharedPage {
+    /// Seqlock for the time fields: odd while the host writes.
+    pub time_seq: AtomicU32,
+    /// ns = ((tsc - tsc_base) * tsc_mult) >> 32
+    pub tsc_mult: AtomicU32,
+    pub tsc_base: AtomicU64,
+    /// CLOCK_MONOTONIC at `tsc_base`.
+    pub monotonic_ns: AtomicU64,
+    /// CLOCK_REALTIME at `tsc_base`.
+    pub realtime_ns: AtomicU64,
+    /// The kernel sets `want_tick[v]` while vCPU v has more to run than one task (or timers that no
+    /// parked vCPU waits for). The host's ticker then, each period, wakes a parked vCPU if there is
+    /// one, else kicks v.
+    pub want_tick: [AtomicU32; crate::layout::MAX_VCPUS],
+    /// 1 while the ticker sleeps because no vCPU wanted ticks for a while; the kernel then calls
+    /// `StartTicker` after it sets a `want_tick`.
+    pub ticker_asleep: AtomicU32,
+    /// Bit v is set by the host while vCPU v is parked. A hint only.
+    pub parked: AtomicU64,
+}
