@@ -1,1 +1,15 @@
+//! `occlum._core`: what Python needs of the Rust crates. Conversions only, no logic.
+//!
+//! One file per bound crate, each with a `register` that adds its names to the module. Failures are
+//! raised as the classes of `occlum.errors` and of the Python module that fronts the crate.
 
+mod sgx;
+mod storage;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    sgx::register(module)?;
+    storage::register(module)
+}

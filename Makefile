@@ -1,0 +1,50 @@
+# `make demo` and `make test` set up everything they need in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+SOURCES := $(shell find crates python Cargo.toml Cargo.lock pyproject.toml \
+	-name target -prune -o -name __pycache__ -prune -o -type f -print)
+
+.PHONY: help install demo test lint bench clean
+
+help:
+	@echo "make demo     build, install into $(VENV), and run real programs in an enclave"
+	@echo "make test     every test"
+	@echo "make install  build and install into $(VENV)"
+	@echo "make lint     formatting, types and the style ratchet"
+	@echo "make bench    the benchmark table"
+	@echo "make clean    remove $(VENV) and build output"
+
+install: $(VENV)/installed
+
+$(VENV)/requirements: requirements.txt
+	@tools/prerequisites $(PYTHON)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/installed: $(VENV)/requirements $(SOURCES)
+	@tools/prerequisites $(PYTHON)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation --force-reinstall .
+	@touch $@
+
+demo: install
+	demos/run $(abspath $(BIN))
+
+test: install
+	tools/test-packages
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check python tests tools
+	$(BIN)/mypy
+	$(BIN)/python tools/tidy.py
+
+bench: install
+	$(BIN)/python bench/run.py
+
+clean:
+	rm -rf $(VENV) target crates/boot/target

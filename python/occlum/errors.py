@@ -1,0 +1,35 @@
+"""The root of every error that Occlum raises on purpose.
+
+A message says what, where, got and expected, in one line without a final full stop; ``hint`` says
+what to do about it. Modules derive their own classes where a caller may want to tell them apart.
+Neighbours: every other module imports this one; this one imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """A failure that is explained to a person.
+
+    ``hint``: what to do, or None. ``exit_status``: what the command line exits with.
+    """
+
+    exit_status = 1
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, exit_status: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.hint = hint
+        if exit_status is not None:
+            self.exit_status = exit_status
+
+
+class UsageError(Error):
+    """The command line itself is wrong."""
+
+    exit_status = 2
+
+
+class VerificationError(Error):
+    """Evidence (a measurement, a signature, a report, an image) does not hold."""
