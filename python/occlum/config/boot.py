@@ -1,0 +1,88 @@
+"""The configuration as the kernel gets it: JSON of ``occlum_abi::boot::BootConfig``.
+
+The field names and variants are those of ``crates/abi/src/boot.rs``; ``occlum._core`` turns the
+JSON into the measured bytes and refuses what the kernel would not understand.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import TypedDict
+
+from occlum.config.model import Config, Mount, MountType
+
+BOOT_CONFIG_VERSION = 1
+MAX_VCPUS = 64
+
+
+class CpuMode(StrEnum):
+    """Which CPU an enclave image is for; the value is what ``SGX_MODE`` says."""
+
+    SIMULATION = "SIM"
+    HARDWARE = "HW"
+
+
+class BootMount(TypedDict):
+    target: str
+    kind: str | dict[str, dict[str, int]] | dict[str, dict[str, str]]
+
+
+def vcpus(config: Config) -> int:
+    """Virtual CPUs the image has room for: ``init_num_of_threads``, which used to count TCSs."""
+    return min(config.resource_limits.init_num_of_threads, MAX_VCPUS)
+
+
+def to_boot_json(config: Config, mode: CpuMode, image_root: bytes) -> str:
+    """``BootConfig`` as JSON; ``image_root`` is the 32-byte root hash of the image."""
+    limits = config.resource_limits
+    return json.dumps(
+        {
+            "version": BOOT_CONFIG_VERSION,
+            "cpu_mode": "Simulation" if mode is CpuMode.SIMULATION else "Hardware",
+            "vcpus": vcpus(config),
+            "resource_limits": {
+                "user_space_size": limits.user_space_limit,
+                "kernel_heap_size": limits.kernel_heap_limit,
+                "kernel_stack_size": limits.kernel_space_stack_size,
+                "max_threads": limits.max_num_of_threads,
+            },
+            "process": {
+                "stack_size": config.process.default_stack_size,
+                "heap_size": config.process.default_heap_size,
+            },
+            "entry_points": list(config.entry_points),
+            "env": {
+                "default": list(config.env.default),
+                "untrusted": list(config.env.untrusted),
+            },
+            "debuggable": config.metadata.debuggable,
+            "disable_log": config.metadata.disable_log,
+            "mounts": _mounts(config.mount),
+            "image_root": list(image_root),
+        }
+    )
+
+
+def _mounts(mounts: tuple[Mount, ...]) -> list[BootMount]:
+    """Parents before children; /dev and /proc are always there."""
+    converted = {mount.target: _mount(mount) for mount in mounts}
+    converted.setdefault("/proc", {"target": "/proc", "kind": "Procfs"})
+    converted.setdefault("/dev", {"target": "/dev", "kind": "Devfs"})
+    return [converted[target] for target in sorted(converted)]
+
+
+def _mount(mount: Mount) -> BootMount:
+    match mount.type:
+        case MountType.HOSTFS:
+            return {"target": mount.target, "kind": {"Hostfs": {"source": mount.source or "."}}}
+        case MountType.RAMFS:
+            limit = mount.options.disk_size or 0
+            return {"target": mount.target, "kind": {"Ramfs": {"size_limit": limit}}}
+        case MountType.PROCFS:
+            return {"target": mount.target, "kind": "Procfs"}
+        case MountType.DEVFS:
+            return {"target": mount.target, "kind": "Devfs"}
+        case MountType.UNIONFS | MountType.SEFS | MountType.EXT2:
+            # `occlum.config.rules` lets these stand for the root only.
+            return {"target": mount.target, "kind": "Root"}

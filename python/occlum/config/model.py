@@ -1,0 +1,136 @@
+"""``Occlum.json`` as types: every published field with the default that `occlum new` writes.
+
+The models hold what one value can say about itself. What several values must agree on is in
+`occlum.config.rules`; how the kernel gets it is in `occlum.config.boot`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from occlum.config.values import (
+    UNITS,
+    AbsolutePath,
+    Assignment,
+    HexU64,
+    Size,
+    VariableName,
+)
+
+_KB, _MB, _GB = UNITS["KB"], UNITS["MB"], UNITS["GB"]
+
+U16 = Annotated[int, Field(ge=0, lt=1 << 16, strict=True)]
+Count = Annotated[int, Field(gt=0, lt=1 << 31, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, Field(strict=True)]
+Presence = Annotated[int, Field(ge=0, le=2, strict=True)]
+"""0 off, 1 required, 2 if available."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ResourceLimits(_Section):
+    """Sizes in bytes. Memory is taken when it is first touched, so limits may be generous."""
+
+    user_space_size: Size = 4 * _GB
+    user_space_max_size: Size | None = None
+    kernel_space_heap_size: Size = 1 * _GB
+    kernel_space_heap_max_size: Size | None = None
+    kernel_space_stack_size: Size = 256 * _KB
+    init_num_of_threads: Count = 8
+    max_num_of_threads: Count = 16384
+
+    @property
+    def user_space_limit(self) -> int:
+        """Pages come and go at run time in every mode, so the larger of the two is the limit."""
+        return max(self.user_space_size, self.user_space_max_size or 0)
+
+    @property
+    def kernel_heap_limit(self) -> int:
+        return max(self.kernel_space_heap_size, self.kernel_space_heap_max_size or 0)
+
+
+class Process(_Section):
+    """Defaults of each process. ``default_mmap_size`` is obsolete and has no effect."""
+
+    default_stack_size: Size = 8 * _MB
+    default_heap_size: Size = 256 * _MB
+    default_mmap_size: Size | None = None
+
+
+class Env(_Section):
+    default: tuple[Assignment, ...] = ()
+    untrusted: tuple[VariableName, ...] = ()
+
+
+class Identifier(_Section):
+    """A 128-bit identifier in two halves."""
+
+    high: HexU64 = 0
+    low: HexU64 = 0
+
+    def to_bytes(self) -> bytes:
+        """16 bytes, little-endian, as the SIGSTRUCT holds them."""
+        return (self.high << 64 | self.low).to_bytes(16, "little")
+
+
+class Metadata(_Section):
+    product_id: U16 = 0
+    version_number: U16 = 0
+    debuggable: Flag = True
+    disable_log: Flag = False
+    enable_kss: Flag = False
+    family_id: Identifier = Identifier()
+    ext_prod_id: Identifier = Identifier()
+    pkru: Presence | None = None
+    """The older place of ``feature.pkru``."""
+
+
+class Feature(_Section):
+    amx: Presence = 0
+    pkru: Presence = 0
+    io_uring: Presence = 0
+    enable_edmm: Flag = False
+    enable_posix_shm: Flag = False
+
+
+class MountType(StrEnum):
+    UNIONFS = "unionfs"
+    SEFS = "sefs"
+    HOSTFS = "hostfs"
+    RAMFS = "ramfs"
+    DEVFS = "devfs"
+    PROCFS = "procfs"
+    EXT2 = "ext2"
+
+
+class MountOptions(_Section):
+    mac: Annotated[Text | None, Field(alias="MAC")] = None
+    layers: tuple[Mount, ...] | None = None
+    temporary: Flag = False
+    cache_size: Size | None = None
+    disk_size: Size | None = None
+
+
+class Mount(_Section):
+    target: AbsolutePath
+    type: MountType
+    source: Text | None = None
+    options: MountOptions = Field(default_factory=lambda: MountOptions())
+
+
+class Config(_Section):
+    """The whole file."""
+
+    resource_limits: ResourceLimits = ResourceLimits()
+    process: Process = Process()
+    entry_points: Annotated[tuple[AbsolutePath, ...], Field(min_length=1)]
+    env: Env = Env()
+    metadata: Metadata = Metadata()
+    feature: Feature = Feature()
+    mount: tuple[Mount, ...]
