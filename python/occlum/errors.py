@@ -12,6 +12,7 @@ class Error(Exception):
     """A failure that is explained to a person.
 
     ``hint``: what to do, or None. ``exit_status``: what the command line exits with.
+    ``also``: further problems found at the same time, for example in the same file.
     """
 
     exit_status = 1
@@ -21,6 +22,7 @@ class Error(Exception):
     ) -> None:
         super().__init__(message)
         self.hint = hint
+        self.also: tuple[Error, ...] = ()
         if exit_status is not None:
             self.exit_status = exit_status
 

@@ -1,0 +1,72 @@
+"""``occlum run``: becomes the host program, which loads the enclave and runs one program in it.
+
+This is the path that counts in milliseconds, so it reads its few options itself and imports only
+the standard library. The process is replaced by exec: signals, terminal and exit status need no
+relay.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from occlum import instance, toolchain
+from occlum.errors import Error, UsageError
+
+USAGE = "occlum run PROG [ARGS]..."
+LOG_LEVELS = ("off", "error", "warn", "info", "debug", "trace")
+NOT_STARTED = 127
+
+
+def run(arguments: list[str]) -> NoReturn:
+    """Run the program named by the command line; does not return."""
+    program = _program(arguments)
+    level = _log_level()
+    here = instance.find(Path.cwd())
+    if not here.build.is_complete():
+        raise Error(f"{here.root} is not built", hint="occlum build", exit_status=NOT_STARTED)
+    _warn_if_stale(here)
+
+    host = str(toolchain.host())
+    command = [host, "run", "--build-dir", str(here.build.root), "--log-level", level, "--"]
+    command += program
+    here.hold_lock()
+    # Sources of hostfs mounts are relative to the instance.
+    os.chdir(here.root)
+    sys.stdout.flush()
+    os.execv(host, command)
+
+
+def _program(arguments: list[str]) -> list[str]:
+    """What follows the options."""
+    if arguments[:1] == ["--"]:
+        arguments = arguments[1:]
+    elif arguments and arguments[0].startswith("-"):
+        raise UsageError(f"occlum run has no option {arguments[0]}", hint=USAGE)
+    if not arguments:
+        raise UsageError("occlum run: no program is named", hint=USAGE)
+    if not arguments[0].startswith("/"):
+        raise Error(
+            f"{arguments[0]} is not an absolute path in the image",
+            hint=f"for example: occlum run /bin/{os.path.basename(arguments[0])}",  # noqa: PTH119
+            exit_status=NOT_STARTED,
+        )
+    return arguments
+
+
+def _log_level() -> str:
+    level = os.environ.get("OCCLUM_LOG_LEVEL", "off") or "off"
+    if level not in LOG_LEVELS:
+        raise UsageError(f'OCCLUM_LOG_LEVEL is "{level}"; expected one of {", ".join(LOG_LEVELS)}')
+    return level
+
+
+def _warn_if_stale(here: instance.Instance) -> None:
+    if here.config.stat().st_mtime_ns > here.build.record.stat().st_mtime_ns:
+        print(
+            "warning: Occlum.json changed after the last build, which is what runs\n"
+            "hint: occlum build",
+            file=sys.stderr,
+        )

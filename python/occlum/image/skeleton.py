@@ -1,0 +1,114 @@
+"""An empty instance: directories, a default ``Occlum.json``, and the few files of ``/etc`` that
+libraries read.
+
+The tree is merged-usr (``/bin`` is a link to ``usr/bin``, and so on) as on current distributions,
+so that a program is found under either name.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from occlum import config
+from occlum.instance import Instance, InstanceError
+
+DIRECTORIES = {
+    "dev": 0o755,
+    "etc": 0o755,
+    "home": 0o755,
+    "host": 0o755,
+    "mnt": 0o755,
+    "opt": 0o755,
+    "proc": 0o555,
+    "root": 0o700,
+    "run": 0o755,
+    "sys": 0o555,
+    "tmp": 0o1777,
+    "usr/bin": 0o755,
+    "usr/lib": 0o755,
+    "usr/lib64": 0o755,
+    "usr/lib/x86_64-linux-gnu": 0o755,
+    "usr/local/bin": 0o755,
+    "usr/local/lib": 0o755,
+    "usr/sbin": 0o755,
+    "usr/share": 0o755,
+    "var/tmp": 0o1777,
+}
+
+LINKS = {
+    "bin": "usr/bin",
+    "lib": "usr/lib",
+    "lib64": "usr/lib64",
+    "sbin": "usr/sbin",
+    "var/run": "../run",
+    "etc/mtab": "../proc/self/mounts",
+}
+
+FILES = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
+    "etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"
+    "networks: files\nprotocols: files\nservices: files\n",
+    "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "etc/hostname": "occlum\n",
+    "etc/resolv.conf": "",
+    "etc/protocols": "ip 0 IP\nicmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6 41 IPv6\n",
+    "etc/services": "domain 53/tcp\ndomain 53/udp\nhttp 80/tcp\nhttps 443/tcp\n",
+    "etc/shells": "/bin/sh\n",
+    "etc/os-release": 'NAME="Occlum"\nID=occlum\nPRETTY_NAME="Occlum"\n',
+}
+
+
+def create(root: Path, *, new: bool) -> Instance:
+    """Make ``root`` an instance. With ``new`` it must not exist; otherwise it must not be one.
+
+    Everything is prepared beside its place and moved there at the end, so a failure leaves nothing.
+    """
+    instance = Instance(root)
+    if new and root.exists():
+        raise InstanceError(
+            f"{root} is already there", hint=f"choose another name, or: cd {root} && occlum init"
+        )
+    for path in (instance.config, instance.image, instance.initfs, instance.build.root):
+        if path.exists():
+            raise InstanceError(f"{path} is already there", hint="occlum new DIR makes a fresh one")
+    parent = root.parent if new else root
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=".occlum-new-", dir=parent))
+    except OSError as problem:
+        raise InstanceError(f"{parent} can't be written: {problem.strerror}") from None
+    try:
+        _fill(Instance(staging))
+        _move(staging, root, new=new)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return instance
+
+
+def _fill(instance: Instance) -> None:
+    for name, mode in DIRECTORIES.items():
+        path = instance.image / name
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(mode)
+    for name, target in LINKS.items():
+        (instance.image / name).symlink_to(target)
+    for name, text in FILES.items():
+        (instance.image / name).write_text(text, encoding="ascii")
+    for directory in (instance.initfs, instance.build.root, instance.run):
+        directory.mkdir()
+    instance.config.write_text(config.default_text(), encoding="utf-8")
+
+
+def _move(staging: Path, root: Path, *, new: bool) -> None:
+    if new:
+        staging.chmod(0o755)
+        staging.rename(root)
+        return
+    for entry in staging.iterdir():
+        target = root / entry.name
+        if target.exists():  # run/ may hold a person's data from before
+            continue
+        entry.rename(target)
