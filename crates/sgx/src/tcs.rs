@@ -70,7 +70,7 @@ impl Tcs {
         if has_unknown_flags || self.reserved.iter().any(|&byte| byte != 0) {
             return Err(TcsError::Reserved);
         }
-        if self.ossa.get() % crate::PAGE_SIZE != 0 {
+        if !self.ossa.get().is_multiple_of(crate::PAGE_SIZE) {
             return Err(TcsError::Ossa(self.ossa.get()));
         }
         Ok(())

@@ -1,0 +1,168 @@
+//! First code of each vCPU: set up its page, check what the host hands over, then enter the kernel.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use alloc::vec;
+use alloc::vec::Vec;
+use occlum_abi::boot::{
+    BOOT_CONFIG_VERSION, BootConfig, CpuMode, HOST_INFO_VERSION, HostInfo, LogLevel, RunRequest,
+};
+use occlum_abi::layout;
+use occlum_abi::ocall::{Entry, StopReason};
+
+use crate::copy;
+use crate::entry;
+use crate::exception::GPR_SIZE;
+use crate::heap;
+use crate::host::{self, HostMisbehaved, HostSlice};
+use crate::log;
+use crate::user;
+use crate::vcpu::{self, VcpuPage};
+
+/// What the kernel starts from.
+pub struct Boot {
+    /// Measured.
+    pub config: BootConfig,
+    /// What the person asked for; untrusted.
+    pub request: RunRequest,
+    /// The file-system image, in host memory.
+    pub image: HostSlice,
+    /// AT_HWCAP and AT_HWCAP2 for programs; untrusted, used for nothing else.
+    pub hwcap: [u64; 2],
+}
+
+/// 0 = not known yet, 1 = hardware, 2 = simulation.
+static CPU: AtomicU8 = AtomicU8::new(0);
+
+/// Largest run request the kernel takes from the host, in bytes.
+const REQUEST_MAX: u64 = 16 << 20;
+
+/// Called from `first_entry` on the idle stack.
+pub(crate) extern "C" fn start_vcpu(command: u64, host_info: u64, page: *mut VcpuPage) -> ! {
+    // SAFETY: `page` is GS base, this vCPU's zeroed page.
+    unsafe { set_up_page(page) };
+    if vcpu::index() != 0 {
+        vcpu::wait_for_release();
+        set_cpu_mode(page, CPU.load(Ordering::Acquire) == 2);
+        crate::occlum_kernel_vcpu_main(vcpu::index());
+    }
+    let (config, problem) = read_config();
+    set_cpu_mode(page, config.as_ref().is_none_or(|c| c.cpu_mode == CpuMode::Simulation));
+    let Some(config) = config else { cannot_start(problem) };
+    if command != Entry::Start as u64 {
+        cannot_start("the host entered without the start command");
+    }
+    match take_over(config, host_info) {
+        Ok(boot) => crate::occlum_kernel_main(boot),
+        Err(lie) => host::stop_for(lie),
+    }
+}
+
+/// # Safety
+/// `page` is this vCPU's page, zeroed.
+unsafe fn set_up_page(page: *mut VcpuPage) {
+    let area = page as usize - layout::VCPU_PAGE;
+    // SAFETY: the caller's promise; nobody else touches the page yet.
+    unsafe {
+        (*page).this = page as usize;
+        (*page).index = (area - layout::VCPU_AREA_BASE) / layout::VCPU_AREA_STRIDE;
+        (*page).syscall_entry = entry::syscall_entry as *const () as usize;
+        (*page).exception_stack_top =
+            area + layout::VCPU_EXCEPTION_STACK + layout::VCPU_EXCEPTION_STACK_SIZE;
+        (*page).ssa0_gpr = area + layout::VCPU_SSA + layout::SSA_FRAME_SIZE - GPR_SIZE;
+        (*page).ssa1_gpr = area + layout::VCPU_SSA + 2 * layout::SSA_FRAME_SIZE - GPR_SIZE;
+    }
+}
+
+fn set_cpu_mode(page: *mut VcpuPage, simulated: bool) {
+    CPU.store(if simulated { 2 } else { 1 }, Ordering::Release);
+    // SAFETY: this vCPU's page.
+    unsafe { (*page).simulated = u8::from(simulated) };
+}
+
+/// The measured configuration; `None` and a reason if the builder wrote something else.
+fn read_config() -> (Option<BootConfig>, &'static str) {
+    // SAFETY: the builder maps the configuration read-only at this address, length first; the length
+    // is part of the measurement, so it is trusted to lie in the mapping.
+    let bytes = unsafe {
+        let size = (layout::BOOT_CONFIG_BASE as *const u64).read();
+        if size as usize > layout::BOOT_CONFIG_MAX - 8 {
+            return (None, "the boot configuration is too large");
+        }
+        core::slice::from_raw_parts((layout::BOOT_CONFIG_BASE + 8) as *const u8, size as usize)
+    };
+    match postcard::from_bytes::<BootConfig>(bytes) {
+        Ok(config) if config.version == BOOT_CONFIG_VERSION => (Some(config), ""),
+        Ok(_) => (None, "the boot configuration is of another version"),
+        Err(_) => (None, "the boot configuration can't be decoded"),
+    }
+}
+
+fn take_over(config: BootConfig, host_info: u64) -> Result<Boot, HostMisbehaved> {
+    let info = copy_host_info(host_info)?;
+    if info.version != HOST_INFO_VERSION {
+        return Err(HostMisbehaved::BadHandover("version"));
+    }
+    let vcpus = info.vcpus;
+    if vcpus == 0 || vcpus > config.vcpus || vcpus as usize > layout::MAX_VCPUS {
+        return Err(HostMisbehaved::BadHandover("vcpus"));
+    }
+    host::set_buffers(info.shared, info.staging, info.staging_size, vcpus)?;
+    vcpu::set_count(vcpus);
+    set_vector_state(&info)?;
+    heap::set_limit(config.resource_limits.kernel_heap_size as usize);
+    let image = HostSlice::new(info.image, info.image_size)?;
+    let request = read_request(&info)?;
+    log::set_level(permitted_level(&config, request.log_level));
+    Ok(Boot { config, request, image, hwcap: [info.hwcap, info.hwcap2] })
+}
+
+fn copy_host_info(addr: u64) -> Result<HostInfo, HostMisbehaved> {
+    HostSlice::new(addr, size_of::<HostInfo>() as u64)?;
+    let mut info = core::mem::MaybeUninit::<HostInfo>::zeroed();
+    // SAFETY: HostInfo is plain integers, for which any bytes are valid; the source is outside the
+    // enclave and a fault is reported.
+    let left = unsafe {
+        copy::copy_unowned(info.as_mut_ptr().cast(), addr as *const u8, size_of::<HostInfo>())
+    };
+    if left != 0 {
+        return Err(HostMisbehaved::UnreadableMemory);
+    }
+    // SAFETY: all bytes were written.
+    Ok(unsafe { info.assume_init() })
+}
+
+/// x87, SSE, AVX, AVX-512 and PKRU: what a context has room for.
+const XFRM_SUPPORTED: u64 = 0x2e7;
+
+fn set_vector_state(info: &HostInfo) -> Result<(), HostMisbehaved> {
+    let xfrm = info.xfrm & XFRM_SUPPORTED;
+    let size = info.xsave_size as usize;
+    if xfrm & 3 != 3 || size < 576 || size > user::XSAVE_MAX {
+        return Err(HostMisbehaved::BadHandover("xsave_size"));
+    }
+    user::set_xfrm(xfrm, size);
+    Ok(())
+}
+
+fn read_request(info: &HostInfo) -> Result<RunRequest, HostMisbehaved> {
+    if info.request_size > REQUEST_MAX {
+        return Err(HostMisbehaved::BadHandover("request_size"));
+    }
+    let mut bytes: Vec<u8> = vec![0; info.request_size as usize];
+    HostSlice::new(info.request, info.request_size)?.read(&mut bytes)?;
+    postcard::from_bytes(&bytes).map_err(|_| HostMisbehaved::BadHandover("request"))
+}
+
+/// The host asks for a log level; the builder decides how far it may go.
+fn permitted_level(config: &BootConfig, asked: LogLevel) -> LogLevel {
+    if config.disable_log {
+        return LogLevel::Off;
+    }
+    if config.debuggable { asked } else { asked.min(LogLevel::Info) }
+}
+
+fn cannot_start(reason: &str) -> ! {
+    log::write_unfiltered(LogLevel::Error, reason);
+    host::stop(StopReason::CannotStart)
+}

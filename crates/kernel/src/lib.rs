@@ -1,0 +1,28 @@
+//! The operating system inside the enclave.
+//!
+//! ```text
+//! syscall -> process, vfs, mm, signal, time -> sched, fs
+//! ```
+//! - [`sched`]: tasks on virtual CPUs, waiting, timers, host events
+//! - [`mm`]: address spaces; [`user`]: the typed door to user memory
+//! - [`vfs`]: names, open files, mounts; `fs`: the file systems and file kinds
+//! - [`process`]: processes, threads, program loading; [`signal`]: signals
+//! - [`syscall`]: the table; nothing imports it
+//!
+//! What needs `unsafe` is in the crate below (`occlum-enclave`); this one forbids it.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod error;
+pub mod mm;
+pub mod process;
+pub mod sched;
+pub mod syscall;
+pub mod user;
+pub mod vfs;
+
+mod boot;
+
+pub use boot::{main, task_exit, vcpu_main};

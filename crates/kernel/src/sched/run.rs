@@ -1,0 +1,314 @@
+//! Run queues, one for each vCPU, and the idle loop that steals from the others.
+//!
+//! A woken task goes to the queue of the vCPU that wakes it, because it most often continues what
+//! that one just did (a pipe, a futex). It moves to another vCPU only when it has waited a while:
+//! an idle vCPU steals what is older than `STEAL_AFTER_CYCLES`, and a busy one wakes a parked vCPU when
+//! more than one task waits or one waits too long.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use occlum_abi::Errno;
+use occlum_abi::layout::MAX_VCPUS;
+use occlum_enclave::task::{self, Task};
+use occlum_enclave::{host, time, vcpu};
+use spin::Mutex;
+
+use super::{events, timer};
+use crate::error::{Error, Result};
+
+pub type TaskRef = Arc<Task>;
+
+/// What the scheduler hangs on each task.
+struct Slot {
+    name: String,
+    state: AtomicU8,
+    /// A signal (or the like) wants interruptible waits to end.
+    interrupted: AtomicBool,
+    /// TSC when it was queued.
+    queued_at: AtomicU64,
+    /// What higher layers attach, by [`Local`].
+    locals: [Mutex<Option<Arc<LocalData>>>; 2],
+}
+
+/// What a higher layer attached to a task.
+pub type LocalData = dyn Any + Send + Sync;
+
+/// Which attachment: the scheduler knows that they exist, not what they are.
+#[derive(Clone, Copy, Debug)]
+pub enum Local {
+    /// `process::Thread`.
+    Thread = 0,
+    /// `mm::AddressSpace`.
+    Space = 1,
+}
+
+const EMPTY: u8 = 0;
+const PARKED: u8 = 1;
+const NOTIFIED: u8 = 2;
+/// Finished: an `unpark` that comes too late finds anything but PARKED and does nothing.
+const DEAD: u8 = 3;
+
+struct RunQueue {
+    tasks: Mutex<VecDeque<TaskRef>>,
+    /// Length, readable without the lock.
+    len: AtomicUsize,
+}
+
+static QUEUES: [RunQueue; MAX_VCPUS] =
+    [const { RunQueue { tasks: Mutex::new(VecDeque::new()), len: AtomicUsize::new(0) } }; MAX_VCPUS];
+
+/// Bit v: vCPU v is parked in the host, or about to be.
+static PARKED_VCPUS: AtomicU64 = AtomicU64::new(0);
+
+/// About 20 us at 2-3 GHz; the exact value does not matter.
+const STEAL_AFTER_CYCLES: u64 = 50_000;
+/// How long an idle vCPU looks for work before it parks, in cycles.
+const SPIN_CYCLES: u64 = 100_000;
+
+fn slot(task: &Task) -> &Slot {
+    task.data().downcast_ref::<Slot>().expect("every task is made by the scheduler")
+}
+
+fn new_slot(name: String) -> Box<Slot> {
+    Box::new(Slot {
+        name,
+        state: AtomicU8::new(EMPTY),
+        interrupted: AtomicBool::new(false),
+        queued_at: AtomicU64::new(0),
+        locals: [const { Mutex::new(None) }; 2],
+    })
+}
+
+/// A new task that will run `body`; it starts when first unparked.
+pub fn spawn(name: String, body: Box<dyn FnOnce() + Send>) -> Result<TaskRef> {
+    let slot = new_slot(name);
+    slot.state.store(PARKED, Ordering::Relaxed);
+    Task::new(body, slot).map_err(|_| Error::new(Errno::EAGAIN, "no kernel stack left"))
+}
+
+/// The task this code runs in.
+pub fn current() -> TaskRef {
+    task::current()
+}
+
+/// The name given to [`spawn`].
+pub fn name(task: &TaskRef) -> &str {
+    &slot(task).name
+}
+
+/// Attaches data of a higher layer to a task, in place of what was there.
+pub fn set_local(task: &TaskRef, which: Local, data: Option<Arc<LocalData>>) {
+    let old = core::mem::replace(&mut *slot(task).locals[which as usize].lock(), data);
+    drop(old);
+}
+
+/// What is attached to the current task, if it is a `T`.
+pub fn local<T: Any + Send + Sync>(which: Local) -> Option<Arc<T>> {
+    task::with_current(|task| {
+        let data = slot(task).locals[which as usize].lock().clone()?;
+        data.downcast::<T>().ok()
+    })
+}
+
+/// Waits until somebody calls [`unpark`] for this task. May also return for no reason.
+pub fn park() {
+    let may_return = task::with_current(|task| {
+        let state = &slot(task).state;
+        state.compare_exchange(EMPTY, PARKED, Ordering::AcqRel, Ordering::Acquire).is_err()
+            && state.swap(EMPTY, Ordering::AcqRel) == NOTIFIED
+    });
+    if may_return {
+        return;
+    }
+    switch_away();
+}
+
+/// Lets a parked task run again, or makes its next [`park`] return at once.
+pub fn unpark(task: &TaskRef) {
+    let slot = slot(task);
+    if slot.state.swap(NOTIFIED, Ordering::AcqRel) == PARKED {
+        slot.state.store(EMPTY, Ordering::Release);
+        enqueue(task.clone());
+    }
+}
+
+/// Ends the interruptible wait a task is in, or will be in before [`clear_interrupt`].
+pub fn interrupt(task: &TaskRef) {
+    slot(task).interrupted.store(true, Ordering::Release);
+    unpark(task);
+}
+
+/// Whether interruptible waits of the current task shall end.
+pub fn is_interrupted() -> bool {
+    task::with_current(|task| slot(task).interrupted.load(Ordering::Acquire))
+}
+
+/// The current task has looked at why it was interrupted.
+pub fn clear_interrupt() {
+    task::with_current(|task| slot(task).interrupted.store(false, Ordering::Release));
+}
+
+/// Lets other runnable tasks of this vCPU go first.
+pub fn yield_now() {
+    let Some(next) = pop_local() else { return };
+    requeue(current());
+    task::switch_to(next);
+}
+
+/// Ends the current task. Nothing of it may be left on its stack but what leaks by design.
+pub fn exit() -> ! {
+    task::with_current(|task| slot(task).state.store(DEAD, Ordering::Release));
+    switch_away();
+    unreachable!("a finished task was run again");
+}
+
+fn switch_away() {
+    let next = pop_local().unwrap_or_else(task::idle);
+    if timer::is_armed() && PARKED_VCPUS.load(Ordering::Relaxed) == 0 {
+        host::want_tick(true);
+    }
+    task::switch_to(next);
+}
+
+fn enqueue(task: TaskRef) {
+    slot(&task).queued_at.store(time::tsc(), Ordering::Relaxed);
+    let queue = &QUEUES[vcpu::index()];
+    let waiting = {
+        let mut tasks = queue.tasks.lock();
+        tasks.push_back(task);
+        queue.len.store(tasks.len(), Ordering::Release);
+        tasks.len()
+    };
+    host::want_tick(true);
+    if waiting > 1 {
+        wake_a_parked_vcpu();
+    }
+}
+
+/// Back to the end of the queue: it keeps its place in time, so that others may steal it.
+fn requeue(task: TaskRef) {
+    slot(&task).queued_at.store(time::tsc(), Ordering::Relaxed);
+    let queue = &QUEUES[vcpu::index()];
+    let mut tasks = queue.tasks.lock();
+    tasks.push_back(task);
+    queue.len.store(tasks.len(), Ordering::Release);
+}
+
+fn pop_local() -> Option<TaskRef> {
+    let queue = &QUEUES[vcpu::index()];
+    if queue.len.load(Ordering::Acquire) == 0 {
+        return None;
+    }
+    let mut tasks = queue.tasks.lock();
+    let task = tasks.pop_front();
+    queue.len.store(tasks.len(), Ordering::Release);
+    task
+}
+
+/// Takes the oldest task of another vCPU if it has waited long enough.
+fn steal() -> Option<TaskRef> {
+    let me = vcpu::index();
+    let count = vcpu::count();
+    (1..count).map(|i| &QUEUES[(me + i) % count]).find_map(|queue| {
+        if queue.len.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut tasks = queue.tasks.try_lock()?;
+        let waited = time::tsc().wrapping_sub(slot(tasks.front()?).queued_at.load(Ordering::Relaxed));
+        if waited < STEAL_AFTER_CYCLES || waited > u64::MAX / 2 {
+            return None;
+        }
+        let task = tasks.pop_front();
+        queue.len.store(tasks.len(), Ordering::Release);
+        task
+    })
+}
+
+fn wake_a_parked_vcpu() {
+    let parked = PARKED_VCPUS.load(Ordering::Acquire);
+    if parked == 0 {
+        return;
+    }
+    let index = parked.trailing_zeros() as usize;
+    let bit = 1 << index;
+    if PARKED_VCPUS.fetch_and(!bit, Ordering::AcqRel) & bit != 0 {
+        host::wake(index);
+    }
+}
+
+/// To be called before every return to user code: handles what became pending on this vCPU.
+pub fn before_user() {
+    let queue = &QUEUES[vcpu::index()];
+    if queue.len.load(Ordering::Relaxed) != 0 && PARKED_VCPUS.load(Ordering::Relaxed) != 0 {
+        help_a_waiting_task(queue);
+    }
+}
+
+/// A task waits here although a vCPU sleeps: after a while it's worth waking that one.
+fn help_a_waiting_task(queue: &RunQueue) {
+    let is_old = {
+        let Some(tasks) = queue.tasks.try_lock() else { return };
+        tasks.front().is_some_and(|task| {
+            let waited = time::tsc().wrapping_sub(slot(task).queued_at.load(Ordering::Relaxed));
+            (STEAL_AFTER_CYCLES..u64::MAX / 2).contains(&waited)
+        })
+    };
+    if is_old {
+        wake_a_parked_vcpu();
+    }
+}
+
+/// User code on this vCPU was interrupted: a tick, or a kick by another vCPU.
+pub fn tick() {
+    timer::expire();
+    events::poll();
+    let is_alone = QUEUES[vcpu::index()].len.load(Ordering::Acquire) == 0;
+    if is_alone && !(timer::is_armed() && PARKED_VCPUS.load(Ordering::Relaxed) == 0) {
+        host::want_tick(false);
+    }
+    yield_now();
+}
+
+/// What each vCPU does when it has no task: look around, then sleep in the host.
+pub fn idle_loop() -> ! {
+    task::adopt_idle(new_slot(String::from("idle")));
+    loop {
+        timer::expire();
+        match pop_local().or_else(steal).or_else(search_a_while) {
+            Some(next) => task::switch_to(next),
+            None => sleep_in_host(),
+        }
+    }
+}
+
+fn search_a_while() -> Option<TaskRef> {
+    let someone_runs = PARKED_VCPUS.load(Ordering::Relaxed).count_ones() + 1 < vcpu::count() as u32;
+    if !someone_runs {
+        return None;
+    }
+    let start = time::tsc();
+    while time::tsc().wrapping_sub(start) < SPIN_CYCLES {
+        if let Some(task) = pop_local().or_else(steal) {
+            return Some(task);
+        }
+        core::hint::spin_loop();
+    }
+    None
+}
+
+fn sleep_in_host() {
+    let bit = 1u64 << vcpu::index();
+    host::want_tick(false);
+    PARKED_VCPUS.fetch_or(bit, Ordering::AcqRel);
+    let has_work = QUEUES[vcpu::index()].len.load(Ordering::Acquire) != 0;
+    if !has_work {
+        let deadline = timer::next_deadline().unwrap_or(u64::MAX);
+        events::park_until(deadline);
+    }
+    PARKED_VCPUS.fetch_and(!bit, Ordering::AcqRel);
+}

@@ -1,0 +1,133 @@
+//! System calls: one table for dispatch, support level, tracing and the generated documentation.
+//!
+//! Each family has a file whose `CALLS` lists its rows; handlers are named `sys_<name>`. Nothing
+//! else in the kernel imports this module.
+
+mod trace;
+
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use occlum_abi::Errno;
+use occlum_enclave::log;
+use occlum_enclave::user::UserContext;
+use spin::Once;
+
+use crate::error::Result;
+use crate::process::Thread;
+use crate::user::UserAddr;
+
+/// How far a call is supported; shown in `docs/syscalls.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    Full,
+    /// What is missing.
+    Partial(&'static str),
+    /// Why it always fails (with an errno that Linux may give).
+    No(&'static str),
+}
+
+/// How the trace prints an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arg {
+    Int,
+    Uint,
+    Hex,
+    Octal,
+    Ptr,
+    Fd,
+    /// NUL-terminated string in user memory.
+    Path,
+    /// Signal number, printed by name.
+    Signal,
+}
+
+/// One row of the table.
+pub struct Syscall {
+    pub number: usize,
+    pub name: &'static str,
+    pub args: &'static [Arg],
+    pub handler: Handler,
+    pub support: Support,
+}
+
+pub type Handler = fn(&mut Call<'_>) -> Result<usize>;
+
+/// One system call in progress.
+pub struct Call<'a> {
+    pub thread: &'a Arc<Thread>,
+    /// Registers of the caller; RIP is where it continues.
+    pub context: &'a mut UserContext,
+    /// RDI, RSI, RDX, R10, R8, R9.
+    pub args: [u64; 6],
+}
+
+impl Call<'_> {
+    /// Argument as a C `int` (upper half ignored, as in Linux).
+    pub fn int(&self, index: usize) -> i32 {
+        self.args[index] as i32
+    }
+
+    /// Argument as a C `unsigned int`.
+    pub fn uint(&self, index: usize) -> u32 {
+        self.args[index] as u32
+    }
+
+    /// Argument as `size_t` or `unsigned long`.
+    pub fn size(&self, index: usize) -> usize {
+        self.args[index] as usize
+    }
+
+    /// Argument as `long` or `off_t`.
+    pub fn long(&self, index: usize) -> i64 {
+        self.args[index] as i64
+    }
+
+    pub fn addr(&self, index: usize) -> UserAddr {
+        UserAddr(self.args[index] as usize)
+    }
+}
+
+/// Every family of calls.
+const FAMILIES: &[&[Syscall]] = &[];
+
+const TABLE_SIZE: usize = 512;
+
+static TABLE: Once<Vec<Option<&'static Syscall>>> = Once::new();
+
+fn table() -> &'static [Option<&'static Syscall>] {
+    TABLE.call_once(|| {
+        let mut table = vec![None; TABLE_SIZE];
+        for call in FAMILIES.iter().copied().flatten() {
+            assert!(table[call.number].is_none(), "two rows for {}", call.name);
+            table[call.number] = Some(call);
+        }
+        table
+    })
+}
+
+/// Serves the system call in `context`'s registers and stores its result in RAX.
+pub fn dispatch(thread: &Arc<Thread>, context: &mut UserContext) {
+    let number = context.regs.rax as usize;
+    let regs = &context.regs;
+    let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
+    let Some(row) = table().get(number).copied().flatten() else {
+        trace::unknown(thread, number, &args);
+        context.regs.rax = Errno::ENOSYS.to_ret() as u64;
+        return;
+    };
+    let mut call = Call { thread, context, args };
+    let is_traced = log::enabled(occlum_abi::boot::LogLevel::Trace);
+    if is_traced {
+        trace::enter(&call, row);
+    }
+    let result = (row.handler)(&mut call);
+    if is_traced {
+        trace::leave(&call, row, &result);
+    }
+    context.regs.rax = match result {
+        Ok(value) => value as u64,
+        Err(error) => error.errno.to_ret() as u64,
+    };
+}
