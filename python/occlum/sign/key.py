@@ -53,9 +53,7 @@ def generate_debug_key(path: Path) -> rsa.RSAPrivateKey:
     try:
         _write_new(path, pem)
     except OSError as error:
-        raise KeyFileError(
-            f"the signing key {path} can't be written: {error.strerror}"
-        ) from error
+        raise KeyFileError(f"the signing key {path} can't be written: {error.strerror}") from error
     return key
 
 
