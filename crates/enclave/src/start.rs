@@ -142,6 +142,7 @@ fn set_vector_state(info: &HostInfo) -> Result<(), HostMisbehaved> {
         return Err(HostMisbehaved::BadHandover("xsave_size"));
     }
     user::set_xfrm(xfrm, size);
+    cpufeatures::allow(xfrm);
     Ok(())
 }
 
