@@ -59,7 +59,7 @@ def load_kernel(path: Path, base: int, room: int) -> Kernel:
         return _place(elf, base, room)
     except OSError as error:
         raise KernelError(f"the kernel {path} can't be read: {error.strerror}") from error
-    except (ELFError, struct.error) as error:
+    except (ELFError, struct.error, ValueError, OverflowError) as error:
         raise KernelError(f"the kernel {path} is not a sound ELF: {error}") from error
 
 
@@ -135,8 +135,9 @@ def _protection(elf: ELFFile, segments: list[Segment], count: int) -> list[int]:
                 raise KernelError(f"two segments share the page at {page * PAGE_SIZE:#x}")
             protection[page] = flags
     for relro in elf.iter_segments("PT_GNU_RELRO"):
-        first, end = _round_up(relro["p_vaddr"]) // PAGE_SIZE, _end(relro) // PAGE_SIZE
-        for page in range(first, end):
+        # Its first page holds nothing else that is writable: linkers put it first in its segment.
+        first, end = relro["p_vaddr"] // PAGE_SIZE, _end(relro) // PAGE_SIZE
+        for page in range(first, min(end, count)):
             protection[page] &= ~_PF_W
     return protection
 
