@@ -24,6 +24,7 @@ mod metadata;
 mod output;
 mod scan;
 
+use core::convert::Infallible;
 use core::ops::ControlFlow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -85,7 +86,7 @@ pub fn write_image(
         leaf_count: shape.leaf_count(),
         inode_table: metadata.inode_table,
         inode_count: metadata.inode_count,
-        tree: write_tree(&shape, hashes, &mut output)?,
+        tree: write_tree(&shape, hashes, |offset, node| output.write_at(offset, node))?,
     };
     let superblock = superblock.encode();
     output.write_at(0, &superblock)?;
@@ -94,6 +95,34 @@ pub fn write_image(
     let info = summarize(scan, root_hash, shape.image_size());
     manifest::save(scan, dest, &extras.tag, &info)?;
     Ok(info)
+}
+
+/// An image in memory with this leaf space, whatever it holds, and its root hash. For tests of what a reader does
+/// with fields that no writer would write: the hashes are right, so only its own checks are left.
+pub fn seal(leaf_space: &[u8], inode_table: u64, inode_count: u32) -> (Vec<u8>, Hash) {
+    let hashes: Vec<Hash> = leaf_space
+        .chunks_exact(LEAF_SIZE)
+        .map(|leaf| BlockKind::Leaf.hash(leaf))
+        .collect();
+    let shape = TreeShape::new(hashes.len() as u64);
+    let mut image = std::vec![0; shape.image_size() as usize];
+    let leaves = shape.leaf_offset(0) as usize;
+    image[leaves..leaves + leaf_space.len()].copy_from_slice(leaf_space);
+    let tree = write_tree(&shape, hashes, |offset, node| {
+        image[offset as usize..][..NODE_SIZE].copy_from_slice(node);
+        Ok::<(), Infallible>(())
+    });
+    let Ok(tree) = tree;
+    let leaf_count = shape.leaf_count();
+    let superblock = Superblock {
+        leaf_count,
+        inode_table,
+        inode_count,
+        tree,
+    }
+    .encode();
+    image[..superblock.len()].copy_from_slice(&superblock);
+    (image, BlockKind::Superblock.hash(&superblock))
 }
 
 fn check_sites(scan: &Scan, sites: &HashMap<PathBuf, Vec<u8>>) -> Result<(), WriteError> {
@@ -162,17 +191,17 @@ fn write_metadata(
 }
 
 /// Writes the tree over the leaf hashes, level by level, and returns the hash of its root node.
-fn write_tree(
+fn write_tree<E>(
     shape: &TreeShape,
     mut hashes: Vec<Hash>,
-    output: &mut Output,
-) -> Result<Hash, WriteError> {
+    mut write: impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<Hash, E> {
     for level in 0..=shape.root_level() {
         let mut parents = Vec::with_capacity(hashes.len().div_ceil(FAN_OUT as usize));
         for (index, group) in (0..).zip(hashes.chunks(FAN_OUT as usize)) {
             let mut node = group.concat();
             node.resize(NODE_SIZE, 0);
-            output.write_at(shape.node_offset(level, index), &node)?;
+            write(shape.node_offset(level, index), &node)?;
             parents.push(BlockKind::Node.hash(&node));
         }
         hashes = parents;
