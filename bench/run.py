@@ -1,0 +1,265 @@
+"""The benchmark table: the same programs natively and inside, in one run on one machine.
+
+    python bench/run.py [--quick] [--markdown FILE] [ROW-PREFIX]
+
+Every row is a ratio of ours to native, because machines are noisy: absolute figures of two runs can't
+be compared, ratios of one run can. What each row times is written beside its program in
+``bench/programs``; the goals are those of the issue that asked for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PROGRAMS = HERE / "programs"
+OCCLUM = [str(Path(sysconfig.get_path("scripts")) / "occlum")]
+PYTHON = "/usr/bin/python3"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the ratio ours/native (or, without a native side, our figure) must reach."""
+
+    limit: float
+    is_upper: bool = True
+
+    def is_met(self, value: float) -> bool:
+        return value <= self.limit if self.is_upper else value >= self.limit
+
+    def __str__(self) -> str:
+        return f"{'<=' if self.is_upper else '>='} {self.limit:g}"
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    unit: str
+    native: float | None
+    ours: float
+    goal: Goal | None = None
+
+    @property
+    def judged(self) -> float:
+        return self.ours if self.native is None else self.ours / self.native
+
+    def cells(self) -> list[str]:
+        verdict = "" if self.goal is None else ("yes" if self.goal.is_met(self.judged) else "no")
+        return [
+            self.name,
+            self.unit,
+            "" if self.native is None else f"{self.native:,.1f}",
+            f"{self.ours:,.1f}",
+            "" if self.native is None else f"{self.judged:.2f}",
+            "" if self.goal is None else str(self.goal),
+            verdict,
+        ]
+
+
+HEADER = ["what", "unit", "native", "ours", "ours/native", "goal", "met"]
+
+MICRO_GOALS = {
+    "getppid": Goal(0.5),
+    "clock_gettime": Goal(1.5),
+    "pthread create+join": Goal(0.5),
+    "pipe ping-pong, two threads": Goal(0.25),
+    "futex ping-pong": Goal(0.25),
+    "sched_yield pair": Goal(0.2),
+    "signal to self": Goal(0.5),
+    "posix_spawn+wait": Goal(0.3),
+}
+
+
+class Bench:
+    """An instance with everything the rows need, and both ways to run a program."""
+
+    def __init__(self, directory: Path, quick: bool) -> None:
+        self.directory = directory
+        self.quick = quick
+        self.instance = directory / "instance"
+        self.binaries = directory / "bin"
+
+    def prepare(self) -> None:
+        self.binaries.mkdir()
+        for source in PROGRAMS.glob("*.c"):
+            target = self.binaries / source.stem
+            command = ["gcc", "-O2", "-o", str(target), str(source), "-lpthread"]
+            subprocess.run(command, check=True)
+        self.occlum("new", str(self.instance), cwd=self.directory)
+        image = self.instance / "image"
+        self.occlum("add", PYTHON, "/usr/bin/sqlite3", "/bin/true", "/bin/sh")
+        self.occlum("add", *(str(path) for path in self.binaries.iterdir()))
+        (image / "opt/bench").mkdir(parents=True, exist_ok=True)
+        for extra in (PROGRAMS / "cpu.py", PROGRAMS / "speed.sql"):
+            shutil.copy(extra, image / "opt/bench")
+        (image / "opt/bench/data").write_bytes(os.urandom(100 << 20))
+        self.occlum("build", "--sgx-mode", "SIM")
+
+    def occlum(self, *arguments: str, cwd: Path | None = None) -> None:
+        subprocess.run([*OCCLUM, *arguments], cwd=cwd or self.instance, check=True)
+
+    def native(self, *command: str) -> str:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def inside(self, *command: str) -> str:
+        result = subprocess.run(
+            [*OCCLUM, "run", *command], cwd=self.instance, capture_output=True, text=True
+        )
+        if result.returncode:
+            sys.stderr.write(result.stderr)
+            raise SystemExit(f"bench: {command} inside ended with {result.returncode}")
+        return result.stdout
+
+    def inside_path(self, name: str) -> str:
+        found = [path for path in self.instance.glob(f"image/**/{name}") if path.is_file()]
+        return "/" + str(found[0].relative_to(self.instance / "image"))
+
+
+def figures(output: str) -> dict[str, float]:
+    lines = (line.rsplit("\t", 1) for line in output.splitlines() if "\t" in line)
+    return {name: float(value) for name, value in lines}
+
+
+def micro(bench: Bench) -> Iterator[Row]:
+    native = figures(bench.native(str(bench.binaries / "micro")))
+    ours = figures(bench.inside(bench.inside_path("micro")))
+    for name, value in native.items():
+        if name in ours:
+            yield Row(name, "ns", value, ours[name], MICRO_GOALS.get(name))
+
+
+def cpu(bench: Bench) -> Iterator[Row]:
+    native = figures(bench.native(PYTHON, str(PROGRAMS / "cpu.py")))
+    ours = figures(bench.inside(PYTHON, "/opt/bench/cpu.py"))
+    for name, value in native.items():
+        yield Row(name, "ms", value, ours[name], Goal(1.05))
+
+
+TIMED_SQLITE = (
+    "import subprocess, time, sys\n"
+    "import sqlite3, os\n"
+    "path = sys.argv[2]\n"
+    "text = open(sys.argv[1]).read()\n"
+    "best = 1e9\n"
+    "for _ in range(3):\n"
+    "    if os.path.exists(path): os.unlink(path)\n"
+    "    start = time.perf_counter()\n"
+    "    connection = sqlite3.connect(path, isolation_level=None)\n"
+    "    connection.executescript(text)\n"
+    "    connection.close()\n"
+    "    best = min(best, time.perf_counter() - start)\n"
+    "print(f'sqlite script\\t{best * 1000:.1f}')\n"
+)
+
+
+def sqlite(bench: Bench) -> Iterator[Row]:
+    script = bench.directory / "timed.py"
+    script.write_text(TIMED_SQLITE)
+    native = bench.native(
+        PYTHON, str(script), str(PROGRAMS / "speed.sql"), f"/dev/shm/occlum-bench-{os.getpid()}.db"
+    )
+    ours = bench.inside(PYTHON, "-c", TIMED_SQLITE, "/opt/bench/speed.sql", "/tmp/bench.db")
+    name = "sqlite script"
+    yield Row(name, "ms", figures(native)[name], figures(ours)[name], Goal(1.05))
+
+
+def start(bench: Bench) -> Iterator[Row]:
+    runs = 5 if bench.quick else 20
+    yield Row("occlum run /bin/true", "ms", None, median(runs, [*OCCLUM, "run", "/bin/true"], bench),
+              Goal(120))
+    host = [str(find_host()), "run", "--build-dir", "build", "--", "/bin/true"]
+    yield Row("enclave load to exit", "ms", None, median(runs, host, bench), Goal(25))
+
+
+def find_host() -> Path:
+    import occlum
+
+    return Path(occlum.__file__).parent / "occlum-host"
+
+
+def median(runs: int, command: list[str], bench: Bench) -> float:
+    times = []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        subprocess.run(command, cwd=bench.instance, check=True)
+        times.append((time.perf_counter() - begin) * 1000)
+    return sorted(times)[len(times) // 2]
+
+
+def read(bench: Bench) -> Iterator[Row]:
+    data = bench.instance / "image/opt/bench/data"
+    native = figures(bench.native(str(bench.binaries / "readfile"), str(data)))
+    ours = figures(bench.inside(bench.inside_path("readfile"), "/opt/bench/data"))
+    yield Row("cached read, 100 MB file", "MiB/s", native["cached read"], ours["cached read"],
+              Goal(0.9, is_upper=False))
+    yield Row("first read (verified)", "MiB/s", native["cached read"], ours["first read"],
+              Goal(0.3, is_upper=False))
+
+
+def build(bench: Bench) -> Iterator[Row]:
+    instance = bench.directory / "large"
+    bench.occlum("new", str(instance), cwd=bench.directory)
+    target = instance / "image/opt/large"
+    target.mkdir(parents=True)
+    for index in range(50):
+        (target / f"file{index}").write_bytes(os.urandom(10 << 20))
+    begin = time.perf_counter()
+    bench.occlum("build", "--sgx-mode", "SIM", cwd=instance)
+    took = time.perf_counter() - begin
+    yield Row("build of a 500 MB image", "MB/s", None, 500 * 1.048576 / took,
+              Goal(200, is_upper=False))
+    begin = time.perf_counter()
+    bench.occlum("build", "--sgx-mode", "SIM", cwd=instance)
+    yield Row("build with nothing changed", "s", None, time.perf_counter() - begin, Goal(1))
+
+
+GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "micro": micro,
+    "cpu": cpu,
+    "sqlite": sqlite,
+    "start": start,
+    "read": read,
+    "build": build,
+}
+
+
+def table(rows: list[Row]) -> str:
+    cells = [HEADER, *(row.cells() for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(HEADER))]
+
+    def line(values: list[str]) -> str:
+        return "| " + " | ".join(v.ljust(w) for v, w in zip(values, widths, strict=True)) + " |"
+
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([line(cells[0]), rule, *(line(values) for values in cells[1:])])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("groups", nargs="*", choices=[[], *GROUPS], help="default: all")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
+    parser.add_argument("--markdown", type=Path, help="also write the table to this file")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="occlum-bench-") as directory:
+        bench = Bench(Path(directory), options.quick)
+        bench.prepare()
+        rows = [row for name in options.groups or GROUPS for row in GROUPS[name](bench)]
+    text = f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs\n\n{table(rows)}\n"
+    print(text)
+    if options.markdown:
+        options.markdown.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
