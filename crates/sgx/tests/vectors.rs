@@ -5,6 +5,7 @@ use occlum_sgx::einit::{self, EinitError};
 use occlum_sgx::secs::Secs;
 use occlum_sgx::sigstruct::{Field, SigStruct, SigStructError};
 use occlum_sgx::{FromBytes, IntoBytes};
+use proptest::prelude::*;
 
 const SIG1: &[u8] = include_bytes!("../../../tests/vectors/sgx/sig1.sigstruct.bin");
 const LE_PROD: &[u8] = include_bytes!("../../../tests/vectors/sgx/le_prod_css.bin");
@@ -133,6 +134,29 @@ fn einit_checks_in_the_architectural_order() {
     bytes[0] ^= 1;
     let malformed = SigStruct::read_from_bytes(&bytes).unwrap();
     assert_eq!(einit::check(&wrong, &malformed).unwrap_err().code(), 1);
+}
+
+proptest! {
+    #[test]
+    fn no_number_of_any_kind_signs(modulus in number(), signature in number()) {
+        let refused = SigStruct::unsigned().attach(&modulus, &signature);
+        prop_assert_eq!(refused, Err(SigStructError::Signature));
+    }
+
+    #[test]
+    fn any_bytes_are_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 1808)) {
+        prop_assert!(SigStruct::parse(&bytes).is_err());
+    }
+}
+
+/// RSA-3072 numbers, small ones, and some with nothing but set bits at the top.
+fn number() -> impl Strategy<Value = [u8; 384]> {
+    let bytes = proptest::collection::vec(any::<u8>(), 0..=384);
+    (bytes, prop_oneof![Just(0), Just(0xFF)]).prop_map(|(bytes, fill)| {
+        let mut number = [fill; 384];
+        number[..bytes.len()].copy_from_slice(&bytes);
+        number
+    })
 }
 
 /// A SECS of the enclave that `sigstruct` signs.
