@@ -78,7 +78,7 @@ def add(programs: tuple[Path, ...], packages: tuple[str, ...]) -> None:
     here = instance.find(Path.cwd())
     added = image_programs.add(here.image, programs, python_packages=packages)
     click.echo(
-        f"{added.copied} files copied, {added.unchanged} were there, for: "
+        f"{added.copied} files copied, {added.unchanged} were there already; in the image: "
         + " ".join(str(path) for path in added.programs)
     )
 

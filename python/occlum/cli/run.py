@@ -50,7 +50,7 @@ def _program(arguments: list[str]) -> list[str]:
     if not arguments[0].startswith("/"):
         raise Error(
             f"{arguments[0]} is not an absolute path in the image",
-            hint=f"for example: occlum run /bin/{os.path.basename(arguments[0])}",  # noqa: PTH119
+            hint=f"for example: occlum run /bin/{os.path.basename(arguments[0])}",
             exit_status=NOT_STARTED,
         )
     return arguments

@@ -10,10 +10,8 @@ import json
 from enum import StrEnum
 from typing import TypedDict
 
+from occlum import _core
 from occlum.config.model import Config, Mount, MountType
-
-BOOT_CONFIG_VERSION = 1
-MAX_VCPUS = 64
 
 
 class CpuMode(StrEnum):
@@ -30,7 +28,7 @@ class BootMount(TypedDict):
 
 def vcpus(config: Config) -> int:
     """Virtual CPUs the image has room for: ``init_num_of_threads``, which used to count TCSs."""
-    return min(config.resource_limits.init_num_of_threads, MAX_VCPUS)
+    return min(config.resource_limits.init_num_of_threads, _core.MAX_VCPUS)
 
 
 def to_boot_json(config: Config, mode: CpuMode, image_root: bytes) -> str:
@@ -38,7 +36,7 @@ def to_boot_json(config: Config, mode: CpuMode, image_root: bytes) -> str:
     limits = config.resource_limits
     return json.dumps(
         {
-            "version": BOOT_CONFIG_VERSION,
+            "version": _core.BOOT_CONFIG_VERSION,
             "cpu_mode": "Simulation" if mode is CpuMode.SIMULATION else "Hardware",
             "vcpus": vcpus(config),
             "resource_limits": {

@@ -74,9 +74,9 @@ class Identifier(_Section):
     high: HexU64 = 0
     low: HexU64 = 0
 
-    def to_bytes(self) -> bytes:
-        """16 bytes, little-endian, as the SIGSTRUCT holds them."""
-        return (self.high << 64 | self.low).to_bytes(16, "little")
+    @property
+    def value(self) -> int:
+        return self.high << 64 | self.low
 
 
 class Metadata(_Section):

@@ -27,6 +27,7 @@ def problems(config: Config) -> Iterator[Problem]:
     """Every broken rule."""
     yield from _limits(config.resource_limits)
     yield from _process(config)
+    yield from _identifiers(config)
     yield from _features(config)
     yield from _mounts(config.mount)
 
@@ -77,6 +78,20 @@ def _process(config: Config) -> Iterator[Problem]:
             f"of {size_text(limit)}",
             'write "8MB"',
         )
+
+
+def _identifiers(config: Config) -> Iterator[Problem]:
+    metadata = config.metadata
+    for name, identifier in (
+        ("family_id", metadata.family_id),
+        ("ext_prod_id", metadata.ext_prod_id),
+    ):
+        if identifier.value and not metadata.enable_kss:
+            yield (
+                ("metadata", name),
+                f"metadata.{name} is set, but key separation is off",
+                'write "enable_kss": true, or 0x0 in both halves',
+            )
 
 
 def _features(config: Config) -> Iterator[Problem]:

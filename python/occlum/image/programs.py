@@ -1,0 +1,228 @@
+"""``occlum add``: programs of this machine into the image, with everything they need.
+
+For each program: the links that lead to it, its ELF interpreter and shared libraries, what those
+open at run time without naming it (`COMPANIONS`), the interpreter of a script, and the standard
+library of a language (`occlum.image.runtimes`). Doing it twice copies only what changed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from occlum.elf import closure
+from occlum.elf.file import ElfFile, is_elf
+from occlum.errors import Error
+from occlum.image import runtimes
+from occlum.image.tree import ImageError, Tree
+
+# Programs from elsewhere are people's own: they go where entry points are.
+SYSTEM_DIRECTORIES = ("/bin", "/sbin", "/usr", "/lib", "/lib64", "/opt", "/etc")
+OWN_PROGRAMS = Path("/usr/local/bin")
+
+# What a library opens at run time, by the beginning of its name: patterns of files and directories.
+COMPANIONS = {
+    "libc.so.6": (
+        "usr/lib/x86_64-linux-gnu/libnss_files.so.2",
+        "usr/lib/x86_64-linux-gnu/libnss_dns.so.2",
+        "usr/lib/x86_64-linux-gnu/libgcc_s.so.1",  # pthread_cancel, pthread_exit
+        "usr/lib/locale/C.utf8",
+    ),
+    "libtinfo.so": ("lib/terminfo", "etc/terminfo"),
+    "libncurses": ("lib/terminfo",),
+    "libssl.so": ("etc/ssl/openssl.cnf", "usr/lib/ssl", "etc/ssl/certs/ca-certificates.crt"),
+    "libcrypto.so": ("etc/ssl/openssl.cnf", "usr/lib/x86_64-linux-gnu/ossl-modules"),
+}
+_MAX_SCRIPT_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class Added:
+    """What `add` did; ``programs`` are paths in the image."""
+
+    programs: tuple[Path, ...]
+    copied: int
+    unchanged: int
+
+
+def add(image: Path, names: Iterable[Path], *, python_packages: Iterable[str] = ()) -> Added:
+    """Bring the programs into ``image``; raises `LibraryError` for a missing library.
+
+    A name without a slash is looked up in PATH; a directory is copied with the libraries its
+    files need. ``python_packages`` are distributions of the current Python environment.
+    """
+    adder = _Adder(Tree(image))
+    paths = [_find(name) for name in names]
+    places = tuple(adder.directory(p) if p.is_dir() else adder.program(p) for p in paths)
+    if packages := tuple(python_packages):
+        adder.python_packages(packages)
+    return Added(places, adder.tree.copied, adder.tree.unchanged)
+
+
+def _find(name: Path) -> Path:
+    if len(name.parts) == 1 and not name.exists():
+        found = shutil.which(str(name))
+        if found is None:
+            raise Error(f"{name} is not in PATH", hint="name the program by its path")
+        return Path(found)
+    if not name.exists():
+        raise Error(f"{name} is not there", hint="occlum add takes programs of this machine")
+    return Path(os.path.abspath(name))
+
+
+class _Adder:
+    """Adds to one tree; each file's libraries are looked at once."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self._seen: set[Path] = set()
+        self._loader: Path | None = None
+        self._pythons: list[runtimes.Python] = []
+
+    def program(self, path: Path, depth: int = 0) -> Path:
+        """A program with all it needs; returns its path in the image."""
+        if (actual := runtimes.behind_shim(path)) is not None:
+            path = actual
+        place, real = self._place(path)
+        if real in self._seen:
+            return place
+        self._seen.add(real)
+        if is_elf(real):
+            self._libraries(real)
+        elif (interpreter := _script_interpreter(real)) is not None:
+            if depth == _MAX_SCRIPT_DEPTH:
+                raise ImageError(f"{path} is a script whose interpreter is a script, and so on")
+            for needed in interpreter:
+                self.program(needed, depth + 1)
+            return place
+        self._runtime(path, real)
+        return place
+
+    def directory(self, path: Path) -> Path:
+        """A directory as it is, with the libraries that its files need."""
+        for file in self.tree.add_tree(path, lambda _: True):
+            self._file(file)
+        return path
+
+    def _place(self, path: Path) -> tuple[Path, Path]:
+        """Copy the program itself: (path in the image, path here at the end of its links)."""
+        real = path.resolve()
+        if _is_in_system(path) or runtimes.is_interpreter(path, real) or _finds_by_origin(real):
+            return path, self.tree.add(path)
+        place = OWN_PROGRAMS / path.name
+        self.tree.copy_to(real, place)
+        return place, real
+
+    def python_packages(self, names: tuple[str, ...]) -> None:
+        if not self._pythons:
+            raise Error(
+                "--python-package needs the Python it is for",
+                hint=f"occlum add /usr/bin/python3 --python-package {names[0]}",
+            )
+        target = self._pythons[0]
+        for source, place in runtimes.package_files(target, names):
+            self.tree.copy_to(source, place)
+            self._file(source)
+
+    def _file(self, path: Path) -> None:
+        """A file that is in the tree already: its libraries, if it is for this machine."""
+        if path not in self._seen and is_elf(path) and _is_loadable(path):
+            self._seen.add(path)
+            self._libraries(path)
+
+    def _libraries(self, path: Path) -> None:
+        loader = closure.interpreter(path)
+        if loader is not None:
+            self._loader = self._loader or loader
+            self.tree.add(loader)
+        for library in closure.libraries(path, self._loader):
+            real = self.tree.add(library.path)
+            if real in self._seen:
+                continue
+            self._seen.add(real)
+            self._make_findable(library)
+            self._companions(library.name)
+
+    def _make_findable(self, library: closure.Library) -> None:
+        """The image has no ld.so.cache: a library of a configured directory gets a link in a
+        default one."""
+        directory = str(library.path.parent)
+        if directory in closure.configured_directories() and (
+            directory not in closure.DEFAULT_DIRECTORIES
+        ):
+            default = Path(closure.DEFAULT_DIRECTORIES[1])
+            self.tree.link(default / library.name, str(library.path))
+
+    def _companions(self, name: str) -> None:
+        for prefix, patterns in COMPANIONS.items():
+            if not name.startswith(prefix):
+                continue
+            for pattern in patterns:
+                self._companion(Path("/") / pattern)
+
+    def _companion(self, path: Path) -> None:
+        if path.is_dir():
+            self.directory(path)
+        elif path.is_file():
+            real = self.tree.add(path)
+            self._file(real)
+
+    def _runtime(self, path: Path, real: Path) -> None:
+        """The standard library of the language that this program runs."""
+        runtime = runtimes.of(path, real)
+        if runtime is None:
+            return
+        if isinstance(runtime, runtimes.Python):
+            self._pythons.append(runtime)
+        for directory in runtime.directories:
+            for file in self.tree.add_tree(directory, runtime.wants):
+                self._file(file)
+        for file in runtime.files:
+            self.tree.add(file)
+
+
+def _is_in_system(path: Path) -> bool:
+    return any(path.is_relative_to(directory) for directory in SYSTEM_DIRECTORIES)
+
+
+def _finds_by_origin(path: Path) -> bool:
+    """Whether a program finds its libraries by where it stands itself."""
+    if not is_elf(path):
+        return False
+    with ElfFile(path) as elf:
+        return any("ORIGIN" in each for each in (*elf.dynamic.rpath, *elf.dynamic.runpath))
+
+
+def _is_loadable(path: Path) -> bool:
+    """Whether an ELF file found in a directory is one for this machine's loader."""
+    try:
+        with ElfFile(path) as elf:
+            return bool(elf.dynamic.needed)
+    except Error:
+        return False
+
+
+def _script_interpreter(path: Path) -> list[Path] | None:
+    """The programs that a ``#!`` line names; with env(1), also the one it starts."""
+    with path.open("rb") as file:
+        line = file.read(256).partition(b"\n")[0]
+    if not line.startswith(b"#!"):
+        return None
+    words = line[2:].decode("utf-8", "surrogateescape").split()
+    if not words or not Path(words[0]).is_file():
+        raise ImageError(
+            f"{path} is a script for {words[0] if words else 'no interpreter'}, which is not on "
+            "this machine",
+            hint="install it, or correct the first line of the script",
+        )
+    programs = [Path(words[0])]
+    if programs[0].name == "env":
+        name = next((word for word in words[1:] if not word.startswith("-")), None)
+        started = shutil.which(name) if name else None
+        if started is None:
+            raise ImageError(f"{path} is a script for {name}, which is not in PATH")
+        programs.append(Path(started))
+    return programs
