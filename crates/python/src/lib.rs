@@ -3,6 +3,7 @@
 //! One file per bound crate, each with a `register` that adds its names to the module. Failures are
 //! raised as the classes of `occlum.errors` and of the Python module that fronts the crate.
 
+mod abi;
 mod sgx;
 mod storage;
 
@@ -10,6 +11,7 @@ use pyo3::prelude::*;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    abi::register(module)?;
     sgx::register(module)?;
     storage::register(module)
 }

@@ -1,10 +1,9 @@
-//! Binding of `occlum-sgx`, and of what `occlum-abi` fixes about the enclave image.
+//! Binding of `occlum-sgx`.
 //!
 //! Malformed or forged evidence raises `occlum.errors.VerificationError`; what the caller got wrong
 //! in laying out an image raises `occlum.errors.Error`.
 
-use occlum_abi::boot::BootConfig;
-use occlum_abi::layout;
+use occlum_abi::layout::PAGE_SIZE;
 use occlum_sgx::attributes::{AttributeFlags, Attributes, Miscselect, Xfrm};
 use occlum_sgx::secinfo::{Permissions, SecInfo};
 use occlum_sgx::sgxs::{self, Content, Writer};
@@ -23,7 +22,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<SgxsWriter>()?;
     module.add_function(wrap_pyfunction!(measure_sgxs, module)?)?;
     module.add_function(wrap_pyfunction!(tcs_page, module)?)?;
-    module.add_function(wrap_pyfunction!(encode_boot_config, module)?)?;
     add_constants(module)
 }
 
@@ -243,11 +241,8 @@ impl SgxsWriter {
             .as_mut()
             .ok_or_else(|| mistaken("the stream is finished"))?;
         let secinfo = SecInfo::from_flags(flags);
-        for (page, offset) in data
-            .chunks(layout::PAGE_SIZE)
-            .zip((offset..).step_by(layout::PAGE_SIZE))
-        {
-            let mut padded = [0; layout::PAGE_SIZE];
+        for (page, offset) in data.chunks(PAGE_SIZE).zip((offset..).step_by(PAGE_SIZE)) {
+            let mut padded = [0; PAGE_SIZE];
             padded[..page.len()].copy_from_slice(page);
             writer
                 .page(offset, &secinfo, &padded, Content::Measured)
@@ -294,59 +289,7 @@ fn tcs_page(
     Ok(PyBytes::new(py, tcs.as_bytes()))
 }
 
-/// The measured boot configuration from JSON: an 8-byte little-endian length, then postcard
-/// (docs/format/enclave.md lists the keys). A key that is missing or unknown is an Error.
-#[pyfunction]
-fn encode_boot_config<'py>(py: Python<'py>, json: &str) -> PyResult<Bound<'py, PyBytes>> {
-    let config: BootConfig = serde_json::from_str(json).map_err(boot_config)?;
-    let given: serde_json::Value = serde_json::from_str(json).map_err(boot_config)?;
-    let understood = serde_json::to_value(&config).map_err(boot_config)?;
-    if given != understood {
-        return Err(boot_config(format!(
-            "it has keys that nothing reads; understood is {understood}"
-        )));
-    }
-    let body = postcard::to_allocvec(&config).map_err(boot_config)?;
-    let mut encoded = (body.len() as u64).to_le_bytes().to_vec();
-    encoded.extend_from_slice(&body);
-    if encoded.len() > layout::BOOT_CONFIG_MAX {
-        let max = layout::BOOT_CONFIG_MAX;
-        return Err(boot_config(format!(
-            "it has {} bytes; {max} are the most",
-            encoded.len()
-        )));
-    }
-    Ok(PyBytes::new(py, &encoded))
-}
-
 fn add_constants(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let addresses = [
-        ("PAGE_SIZE", layout::PAGE_SIZE),
-        ("ELRANGE_BASE", layout::ELRANGE_BASE),
-        ("ELRANGE_SIZE", layout::ELRANGE_SIZE),
-        ("KERNEL_BASE", layout::KERNEL_BASE),
-        ("BOOT_CONFIG_BASE", layout::BOOT_CONFIG_BASE),
-        ("BOOT_CONFIG_MAX", layout::BOOT_CONFIG_MAX),
-        ("VCPU_AREA_BASE", layout::VCPU_AREA_BASE),
-        ("VCPU_AREA_STRIDE", layout::VCPU_AREA_STRIDE),
-        ("MAX_VCPUS", layout::MAX_VCPUS),
-        ("VCPU_TCS", layout::VCPU_TCS),
-        ("VCPU_SSA", layout::VCPU_SSA),
-        ("SSA_FRAMES", layout::SSA_FRAMES),
-        ("SSA_FRAME_PAGES", layout::SSA_FRAME_PAGES),
-        ("SSA_FRAME_SIZE", layout::SSA_FRAME_SIZE),
-        ("VCPU_PAGE", layout::VCPU_PAGE),
-        ("VCPU_EXCEPTION_STACK", layout::VCPU_EXCEPTION_STACK),
-        (
-            "VCPU_EXCEPTION_STACK_SIZE",
-            layout::VCPU_EXCEPTION_STACK_SIZE,
-        ),
-        ("VCPU_IDLE_STACK", layout::VCPU_IDLE_STACK),
-        ("VCPU_IDLE_STACK_SIZE", layout::VCPU_IDLE_STACK_SIZE),
-    ];
-    for (name, value) in addresses {
-        module.add(name, value)?;
-    }
     let bits = [
         ("SECINFO_R", Permissions::R.bits()),
         ("SECINFO_W", Permissions::W.bits()),
@@ -365,10 +308,6 @@ fn add_constants(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("XFRM_PKRU", Xfrm::PKRU.bits()),
         ("XFRM_AMX", Xfrm::AMX.bits()),
         ("MISCSELECT_EXINFO", Miscselect::EXINFO.bits().into()),
-        (
-            "BOOT_CONFIG_VERSION",
-            occlum_abi::boot::BOOT_CONFIG_VERSION.into(),
-        ),
     ];
     for (name, value) in bits {
         module.add(name, value)?;
@@ -384,8 +323,4 @@ fn refused(error: impl Display) -> PyErr {
 /// The caller asked for something that can't be.
 fn mistaken(error: impl Display) -> PyErr {
     Error::new_err(error.to_string())
-}
-
-fn boot_config(error: impl Display) -> PyErr {
-    mistaken(format!("the boot configuration can't be encoded: {error}"))
 }

@@ -15,50 +15,33 @@ const SHA256_DIGEST_INFO: [u8; 19] = [
     0x00, 0x04, 0x20,
 ];
 
-/// Q1 and Q2. `None` if the signature is not a number below the modulus.
-pub fn quotients(modulus: &Number, signature: &Number) -> Option<(Number, Number)> {
-    let cube = Cube::new(modulus, signature)?;
-    Some((cube.q1.to_le_bytes().into(), cube.q2.to_le_bytes().into()))
+/// What a signature says under the public key.
+pub struct Opened {
+    pub q1: Number,
+    pub q2: Number,
+    /// The encoded message, big-endian: compare with [`encoded`].
+    pub message: Number,
 }
 
-/// Whether `signature` (little-endian) is one of PKCS #1 v1.5 over a message with this SHA-256.
-pub fn verify(modulus: &Number, signature: &Number, sha256: &[u8; 32]) -> bool {
-    let Some(cube) = Cube::new(modulus, signature) else {
-        return false;
-    };
-    let message: Number = cube.remainder.to_be_bytes().into();
-    message == encoded(sha256)
-}
-
-/// `S*S*S` divided by N in two steps.
-struct Cube {
-    q1: U3072,
-    q2: U3072,
-    remainder: U3072,
-}
-
-impl Cube {
-    fn new(modulus: &Number, signature: &Number) -> Option<Cube> {
-        let modulus: NonZero<U3072> = Option::from(NonZero::new(U3072::from_le_slice(modulus)))?;
-        let signature = U3072::from_le_slice(signature);
-        if signature >= *modulus {
-            return None;
-        }
-        let (q1, square) = multiply_and_divide(&signature, &signature, &modulus);
-        let (q2, remainder) = multiply_and_divide(&signature, &square, &modulus);
-        Some(Cube { q1, q2, remainder })
+/// Computes `S*S*S mod N`, and Q1 and Q2 on the way. All numbers are little-endian. `None` if the
+/// signature is not a number below the modulus.
+pub fn open(modulus: &Number, signature: &Number) -> Option<Opened> {
+    let modulus: NonZero<U3072> = Option::from(NonZero::new(U3072::from_le_slice(modulus)))?;
+    let signature = U3072::from_le_slice(signature);
+    if signature >= *modulus {
+        return None;
     }
+    let (q1, square) = multiply_and_divide(&signature, &signature, &modulus);
+    let (q2, cube) = multiply_and_divide(&signature, &square, &modulus);
+    Some(Opened {
+        q1: q1.to_le_bytes().into(),
+        q2: q2.to_le_bytes().into(),
+        message: cube.to_be_bytes().into(),
+    })
 }
 
-/// Quotient and remainder of `a * b / modulus`, for `a` and `b` below the modulus.
-fn multiply_and_divide(a: &U3072, b: &U3072, modulus: &NonZero<U3072>) -> (U3072, U3072) {
-    let product: U6144 = a.concatenating_mul(b);
-    let (quotient, remainder) = product.div_rem_vartime(modulus);
-    (quotient.resize(), remainder)
-}
-
-/// The encoded message of EMSA-PKCS1-v1_5, big-endian.
-fn encoded(sha256: &[u8; 32]) -> Number {
+/// EMSA-PKCS1-v1_5 of a message with this SHA-256, big-endian.
+pub fn encoded(sha256: &[u8; 32]) -> Number {
     let mut message = [0xFF; SIZE];
     let digest_info = SIZE - 32 - SHA256_DIGEST_INFO.len();
     message[0] = 0;
@@ -67,4 +50,11 @@ fn encoded(sha256: &[u8; 32]) -> Number {
     message[digest_info..SIZE - 32].copy_from_slice(&SHA256_DIGEST_INFO);
     message[SIZE - 32..].copy_from_slice(sha256);
     message
+}
+
+/// Quotient and remainder of `a * b / modulus`, for `a` and `b` below the modulus.
+fn multiply_and_divide(a: &U3072, b: &U3072, modulus: &NonZero<U3072>) -> (U3072, U3072) {
+    let product: U6144 = a.concatenating_mul(b);
+    let (quotient, remainder) = product.div_rem_vartime(modulus);
+    (quotient.resize(), remainder)
 }

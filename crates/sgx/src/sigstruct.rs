@@ -145,11 +145,11 @@ impl SigStruct {
         modulus: &[u8; RSA_SIZE],
         signature: &[u8; RSA_SIZE],
     ) -> Result<SigStruct, SigStructError> {
-        let (q1, q2) = rsa::quotients(modulus, signature).ok_or(SigStructError::Signature)?;
+        let opened = rsa::open(modulus, signature).ok_or(SigStructError::Signature)?;
         self.modulus = *modulus;
         self.signature = *signature;
-        self.q1 = q1;
-        self.q2 = q2;
+        self.q1 = opened.q1;
+        self.q2 = opened.q2;
         self.verify()?;
         Ok(self)
     }
@@ -180,14 +180,12 @@ impl SigStruct {
     }
 
     fn verify_signature(&self) -> Result<(), SigStructError> {
-        let digest = Sha256::digest(self.signed_bytes()).into();
-        let is_genuine = rsa::verify(&self.modulus, &self.signature, &digest)
-            && rsa::quotients(&self.modulus, &self.signature) == Some((self.q1, self.q2));
-        if is_genuine {
-            Ok(())
-        } else {
-            Err(SigStructError::Signature)
+        let opened = rsa::open(&self.modulus, &self.signature).ok_or(SigStructError::Signature)?;
+        let message = rsa::encoded(&Sha256::digest(self.signed_bytes()).into());
+        if (opened.q1, opened.q2, opened.message) != (self.q1, self.q2, message) {
+            return Err(SigStructError::Signature);
         }
+        Ok(())
     }
 
     fn reserved_is_zero(&self) -> bool {
