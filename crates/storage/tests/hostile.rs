@@ -198,7 +198,7 @@ fn touch(image: &Image<&[u8]>, inode: &Inode) {
 }
 
 fn verify(bytes: &[u8], root_hash: &Hash) -> Result<(), ImageError> {
-    Image::open(bytes, root_hash)?.verify_all(|_, _| ())
+    Image::open(bytes, root_hash)?.verify_all(|_, _| ControlFlow::Continue(()))
 }
 
 /// The error that names the block in which byte `index` stands.

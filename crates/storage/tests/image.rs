@@ -384,7 +384,7 @@ impl Built {
     fn check(&self) {
         let image = self.open();
         compare(&image, &image.root().unwrap(), &self.source());
-        image.verify_all(|_, _| ()).unwrap();
+        image.verify_all(|_, _| ControlFlow::Continue(())).unwrap();
     }
 }
 

@@ -57,7 +57,7 @@ impl<S: ImageSource> Blocks<S> {
         self.check_leaf_index(index)?;
         let expected = hash_in_node(&self.node(0, index / FAN_OUT)?, index);
         let block = self
-            .fetch(self.shape.leaf_offset(index), allocate(LEAF_SIZE)?)?
+            .fetch(self.shape.leaf_offset(index), zeros(LEAF_SIZE)?)?
             .verify(&self.source, BlockKind::Leaf, &expected)
             .ok_or(ImageError::LeafHash { index })?;
         let block = Arc::new(block);
@@ -97,7 +97,7 @@ impl<S: ImageSource> Blocks<S> {
             hash_in_node(&self.node(level + 1, index / FAN_OUT)?, index)
         };
         let block = self
-            .fetch(self.shape.node_offset(level, index), allocate(NODE_SIZE)?)?
+            .fetch(self.shape.node_offset(level, index), zeros(NODE_SIZE)?)?
             .verify(&self.source, BlockKind::Node, &expected)
             .ok_or(ImageError::NodeHash {
                 level: level as u8,
@@ -139,7 +139,8 @@ fn hash_in_node(node: &CachedBlock, index: u64) -> Hash {
     hash
 }
 
-fn allocate(size: usize) -> Result<Vec<u8>, ImageError> {
+/// A vector of zeros, or an error where memory is short.
+pub fn zeros(size: usize) -> Result<Vec<u8>, ImageError> {
     let mut bytes = Vec::new();
     bytes
         .try_reserve_exact(size)

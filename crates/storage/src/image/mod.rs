@@ -40,6 +40,6 @@ pub use cache::CacheLimits;
 pub use directory::DirEntry;
 pub use error::{ImageError, Malformed};
 pub use hash::Hash;
-pub use reader::{Image, ImageStat, Inode};
+pub use reader::{Image, ImageStat, Inode, claimed_root_hash};
 pub use record::{FileKind, Ino, LEAF_SIZE, MAX_SITES_SIZE};
 pub use source::{ImageSource, SourceError};

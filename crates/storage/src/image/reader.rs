@@ -3,17 +3,20 @@
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, zeros};
 use super::cache::CacheLimits;
 use super::directory::{DirEntry, Directory, single_extent};
 use super::error::{ImageError, Malformed};
-use super::hash::Hash;
+use super::hash::{BlockKind, Hash};
 use super::leafspace::LeafSpace;
 use super::record::{
     EXTENT_SIZE, Extent, ExtentList, FileKind, INODE_SIZE, Ino, InodeRecord, LEAF_SIZE,
-    MAX_SITES_SIZE, MAX_TARGET_LEN, Superblock,
+    MAX_SITES_SIZE, MAX_TARGET_LEN, SUPERBLOCK_SIZE, Superblock,
 };
 use super::source::ImageSource;
+
+/// Leaf blocks that `verify_all` reads at once.
+const VERIFY_LEAVES: usize = 16;
 
 /// An open image. All methods may run on several vCPUs at once.
 ///
@@ -29,6 +32,14 @@ pub struct Image<S> {
 pub struct Inode {
     ino: Ino,
     record: InodeRecord,
+}
+
+/// The root hash that an image would have to be opened with, from its own superblock: says which image it
+/// claims to be. Evidence of nothing; for tools that show an image to its owner.
+pub fn claimed_root_hash<S: ImageSource>(source: &S) -> Result<Hash, ImageError> {
+    let mut bytes = [0; SUPERBLOCK_SIZE];
+    source.read_at(0, &mut bytes)?;
+    Ok(BlockKind::Superblock.hash(&bytes))
 }
 
 /// Sizes for statfs(2).
@@ -145,16 +156,22 @@ impl<S: ImageSource> Image<S> {
     }
 
     /// Reads and checks every block of the image. `progress` hears the number of leaf blocks done and
-    /// of all.
-    pub fn verify_all(&self, mut progress: impl FnMut(u64, u64)) -> Result<(), ImageError> {
-        let mut buf = Vec::new();
-        buf.try_reserve_exact(LEAF_SIZE)
-            .map_err(|_| ImageError::OutOfMemory)?;
-        buf.resize(LEAF_SIZE, 0);
+    /// of all; it may break to stop early.
+    pub fn verify_all(
+        &self,
+        mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<(), ImageError> {
+        let mut buf = zeros(VERIFY_LEAVES * LEAF_SIZE)?;
         let count = self.blocks.leaf_count();
-        for index in 0..count {
-            self.blocks.read_leaves(index, &mut buf)?;
-            progress(index + 1, count);
+        let mut done = 0;
+        while done < count {
+            let leaves = (count - done).min(VERIFY_LEAVES as u64);
+            self.blocks
+                .read_leaves(done, &mut buf[..leaves as usize * LEAF_SIZE])?;
+            done += leaves;
+            if progress(done, count).is_break() {
+                break;
+            }
         }
         Ok(())
     }
