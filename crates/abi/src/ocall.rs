@@ -130,6 +130,10 @@ ocalls! {
     StatFs = 54,
 }
 
+/// With the permissions of `Protect`: the pages will be used at once, so bring all of them into memory
+/// now, which costs less than a fault for each. Writable pages only; advice, not a promise.
+pub const PROTECT_POPULATE: u64 = 1 << 8;
+
 /// Why the kernel stopped the enclave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]

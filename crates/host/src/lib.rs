@@ -1,12 +1,20 @@
 //! The program outside the enclave: loads it, enters it with one thread per vCPU, and serves its calls.
 //!
+//! - [`args`], [`loader`]: from the command line to an initialised enclave
+//! - [`instance`]: what the threads of a running enclave share; [`vcpu`]: one of them
+//! - [`ocall`]: what the enclave's kernel asks for; [`ticker`]: what makes it switch tasks
 //! - [`cpu`]: the SGX CPU (in software)
-//! - [`memory`]: the enclave's range and memory shared with it
-//! - [`sys`]: system calls without a safe wrapper
+//! - [`memory`]: the enclave's range and memory shared with it; [`sys`]: system calls without a wrapper
 //!
 //! Nothing here is trusted by the enclave.
 
+pub mod args;
 pub mod cpu;
 pub mod error;
+pub mod instance;
+pub mod loader;
 pub mod memory;
+pub mod ocall;
 pub mod sys;
+pub mod ticker;
+pub mod vcpu;

@@ -1,6 +1,7 @@
 //! System calls and instructions that have no safe wrapper elsewhere.
 
 use occlum_abi::layout;
+use rustix::fd::{AsFd, AsRawFd};
 use rustix::io::Errno;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::ptr;
@@ -234,6 +235,12 @@ pub fn block_signals() {
     }
 }
 
+/// Lets this thread's sleeps end when they should (the default is up to 50 us later).
+pub fn be_punctual() {
+    // SAFETY: a number for this thread only. If it fails, sleeps are a bit longer.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) };
+}
+
 /// Sends a signal to one thread of this process.
 pub fn signal_thread(thread: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: names a thread by number.
@@ -260,4 +267,42 @@ fn check(result: i32) -> Result<(), Errno> {
         }));
     }
     Ok(())
+}
+
+/// Terminal requests the enclave may make, with the bytes they read or write.
+const TERMINAL_REQUESTS: [(u64, usize); 8] = [
+    (libc::TCGETS, TERMIOS_SIZE),
+    (libc::TCSETS, TERMIOS_SIZE),
+    (libc::TCSETSW, TERMIOS_SIZE),
+    (libc::TCSETSF, TERMIOS_SIZE),
+    (libc::TIOCGWINSZ, size_of::<libc::winsize>()),
+    (libc::TIOCSWINSZ, size_of::<libc::winsize>()),
+    (libc::TIOCGPGRP, size_of::<libc::pid_t>()),
+    (libc::FIONREAD, size_of::<libc::c_int>()),
+];
+
+/// `struct termios` of the kernel.
+const TERMIOS_SIZE: usize = 36;
+
+/// ioctl(2), for requests in the table only: their argument is a structure of known size in `buffer`.
+pub fn terminal_request(file: impl AsFd, request: u32, buffer: &mut [u8]) -> Result<(), Errno> {
+    let known = TERMINAL_REQUESTS
+        .iter()
+        .find(|(known, _)| *known == u64::from(request));
+    let (request, size) = known.ok_or(Errno::NOTTY)?;
+    if buffer.len() < *size {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: the request reads or writes no more than the table says.
+    check(unsafe { libc::ioctl(file.as_fd().as_raw_fd(), *request, buffer.as_mut_ptr()) })
+}
+
+/// getdents64(2): raw directory entries.
+pub fn directory_entries(directory: impl AsFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let fd = directory.as_fd().as_raw_fd();
+    // SAFETY: writes no more than the buffer's size.
+    let result =
+        unsafe { libc::syscall(libc::SYS_getdents64, fd, buffer.as_mut_ptr(), buffer.len()) };
+    check(result as i32)?;
+    Ok(result as usize)
 }

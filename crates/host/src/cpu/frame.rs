@@ -126,3 +126,10 @@ impl HostThread {
         self.gprsgx = self.frame + self.ssa_frame_size - GPRSGX_SIZE as u64;
     }
 }
+
+impl AexCause {
+    /// Not an exception: something from outside the enclave.
+    pub fn is_interrupt(&self) -> bool {
+        self.vector < 0
+    }
+}
