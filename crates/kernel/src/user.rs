@@ -158,6 +158,14 @@ pub fn read_c_string(addr: UserAddr, max: usize, too_long: Errno) -> Result<Vec<
     err(too_long, "string without end")
 }
 
+/// Makes the page at `address` present for an access that faulted; EFAULT if there is nothing to access.
+pub fn make_present(address: usize, access: mm::Access) -> Result<()> {
+    if mm::resolve_fault(address, access) {
+        return Ok(());
+    }
+    err(Errno::EFAULT, "bad user address")
+}
+
 /// After a fault: bytes that are done, if the memory manager could make the page present.
 fn resolve(start: UserAddr, fault: Fault, size: usize, access: mm::Access) -> Result<usize> {
     let done = fault.address.saturating_sub(start.0).min(size);

@@ -1,7 +1,46 @@
 //! The file layer: names, open files, mounts. It names no concrete file system.
+//!
+//! ```text
+//! descriptor -> OpenFile (offset, flags) -> File (what can be read, written, polled)
+//!                  |                          |
+//!               Path (mount, dentry) ------> Inode (what a file system stores)
+//! ```
+//! - [`inode`], [`file`]: the two traits that file systems and file kinds implement
+//! - [`dentry`], [`mount`], [`walk`]: names, and how a path finds its file; [`access`]: who may
+//! - [`context`]: root, working directory and umask of a process
+//! - [`open`]: open file descriptions; [`table`]: descriptors; [`locks`]: record locks
+//! - [`transfer`]: where read data goes and written data comes from, user memory first of all
+//! - [`poll`]: readiness
+//!
+//! Life cycle of an open file: `open` walks the path, asks the inode for its [`File`], wraps it in an
+//! [`OpenFile`]; descriptors share it (dup, fork); the last reference closes it (`Drop`).
+//!
+//! Lock order: a directory's `changes` lock (parents before children, else by address), then an
+//! open file's offset, then locks inside file systems; the locks of `FileTable`, `FsContext`, dentry
+//! children, the mount table and poll lists are leaf spin locks. Copies to and from user memory under a lock
+//! never resolve faults: they pause (see [`transfer`]), so a file lock is never held while `mm` works.
 
-/// A process's descriptors.
-pub struct FileTable {}
+pub mod access;
+pub mod context;
+pub mod dentry;
+pub mod file;
+pub mod flags;
+pub mod inode;
+pub mod locks;
+pub mod mount;
+pub mod open;
+pub mod poll;
+pub mod table;
+pub mod transfer;
+pub mod walk;
 
-/// Root, working directory and umask of a process.
-pub struct FsContext {}
+pub use access::Identity;
+pub use context::FsContext;
+pub use dentry::Dentry;
+pub use file::File;
+pub use inode::{Attr, Inode, InodeRef, Kind};
+pub use mount::{FileSystem, Mount, Path};
+pub use open::OpenFile;
+pub use poll::Events;
+pub use table::FileTable;
+pub use transfer::{Sink, Source};

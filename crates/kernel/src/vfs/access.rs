@@ -1,0 +1,83 @@
+//! Who may do what with a file: the mode bits, path_resolution(7) and capabilities(7).
+
+use alloc::vec::Vec;
+
+use super::inode::{Attr, Inode, Kind};
+use crate::error::{Errno, Result, err};
+
+pub const MAY_EXEC: u32 = 1;
+pub const MAY_WRITE: u32 = 2;
+pub const MAY_READ: u32 = 4;
+
+pub const S_ISUID: u32 = 0o4000;
+pub const S_ISGID: u32 = 0o2000;
+pub const S_ISVTX: u32 = 0o1000;
+
+/// Who acts on files: the file-system user and groups of a thread.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+impl Identity {
+    pub const ROOT: Identity = Identity { uid: 0, gid: 0, groups: Vec::new() };
+
+    /// Root's capabilities over files (CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_CHOWN, ...).
+    pub fn is_privileged(&self) -> bool {
+        self.uid == 0
+    }
+
+    pub fn is_in_group(&self, gid: u32) -> bool {
+        self.gid == gid || self.groups.contains(&gid)
+    }
+
+    /// Owner, or privileged: may change mode and times.
+    pub fn owns(&self, attr: &Attr) -> bool {
+        self.is_privileged() || self.uid == attr.uid
+    }
+}
+
+/// EACCES unless `who` may do all of `wanted` (MAY_* bits) with `inode`.
+pub fn check(inode: &dyn Inode, who: &Identity, wanted: u32) -> Result<()> {
+    // Root needs the attributes only to find out whether a file is executable for anybody.
+    if who.is_privileged() && (wanted & MAY_EXEC == 0 || inode.kind() == Kind::Directory) {
+        return Ok(());
+    }
+    check_attr(&inode.attr()?, who, wanted)
+}
+
+/// As [`check`], with the attributes at hand.
+pub fn check_attr(attr: &Attr, who: &Identity, wanted: u32) -> Result<()> {
+    if permits(attr, who, wanted) { Ok(()) } else { err(Errno::EACCES, "mode bits forbid it") }
+}
+
+fn permits(attr: &Attr, who: &Identity, wanted: u32) -> bool {
+    if who.is_privileged() {
+        let is_directory = Kind::from_mode(attr.mode) == Some(Kind::Directory);
+        return wanted & MAY_EXEC == 0 || is_directory || attr.mode & 0o111 != 0;
+    }
+    let granted = if who.uid == attr.uid {
+        attr.mode >> 6
+    } else if who.is_in_group(attr.gid) {
+        attr.mode >> 3
+    } else {
+        attr.mode
+    };
+    granted & wanted == wanted
+}
+
+/// Whether `who` may remove or rename an entry with attributes `entry` in `dir`: write and search
+/// permission, and the sticky bit's rule.
+pub fn check_removal(dir: &dyn Inode, entry: &dyn Inode, who: &Identity) -> Result<()> {
+    if who.is_privileged() {
+        return Ok(());
+    }
+    let dir = dir.attr()?;
+    check_attr(&dir, who, MAY_WRITE | MAY_EXEC)?;
+    if dir.mode & S_ISVTX != 0 && dir.uid != who.uid && entry.attr()?.uid != who.uid {
+        return err(Errno::EPERM, "sticky directory");
+    }
+    Ok(())
+}

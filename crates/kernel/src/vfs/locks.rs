@@ -1,0 +1,174 @@
+//! Record locks: POSIX (fcntl F_SETLK), OFD (F_OFD_SETLK) and flock(2). Advisory, kept by file.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use super::file::Wait;
+use super::open::OpenFile;
+use super::poll::wait_error;
+use crate::error::{Errno, Result, err};
+use crate::sched::{SpinLock, WaitQueue};
+
+/// Who holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A process: its descriptor table, and its pid for F_GETLK.
+    Process { table: u64, pid: u32 },
+    /// An open file description.
+    Open(usize),
+}
+
+/// flock(2) locks and record locks do not see each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    Record,
+    Flock,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Shared,
+    Exclusive,
+}
+
+/// A lock on bytes `start..end`; `end` is `u64::MAX` for "to the end of the file".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lock {
+    pub family: Family,
+    pub owner: Owner,
+    pub mode: Mode,
+    pub start: u64,
+    pub end: u64,
+}
+
+/// (device, inode)
+type FileId = (u64, u64);
+
+static LOCKS: SpinLock<BTreeMap<FileId, Vec<Lock>>> = SpinLock::new(BTreeMap::new());
+static CHANGED: WaitQueue = WaitQueue::new();
+
+impl Owner {
+    pub fn of_open(file: &Arc<OpenFile>) -> Owner {
+        Owner::Open(Arc::as_ptr(file) as usize)
+    }
+
+    fn is_same(&self, other: &Owner) -> bool {
+        match (self, other) {
+            (Owner::Process { table: a, .. }, Owner::Process { table: b, .. }) => a == b,
+            _ => self == other,
+        }
+    }
+}
+
+impl Lock {
+    fn conflicts(&self, other: &Lock) -> bool {
+        self.family == other.family
+            && !self.owner.is_same(&other.owner)
+            && self.overlaps(other)
+            && (self.mode == Mode::Exclusive || other.mode == Mode::Exclusive)
+    }
+
+    fn overlaps(&self, other: &Lock) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+}
+
+/// The lock that stands in the way of `wanted`, if any (F_GETLK).
+pub fn conflict(file: &OpenFile, wanted: &Lock) -> Result<Option<Lock>> {
+    let id = file_id(file)?;
+    let locks = LOCKS.lock();
+    let list = locks.get(&id).map_or(&[][..], |list| &list[..]);
+    Ok(list.iter().find(|held| held.conflicts(wanted)).copied())
+}
+
+/// Takes `wanted` in place of what its owner holds there; EAGAIN if somebody else's lock is in the way
+/// and `wait` does not allow to wait for it.
+pub fn acquire(file: &OpenFile, wanted: Lock, wait: Wait) -> Result<()> {
+    let id = file_id(file)?;
+    file.has_locks.store(true, Ordering::Relaxed);
+    if try_acquire(id, &wanted).is_some() {
+        CHANGED.wake_all();
+        return Ok(());
+    }
+    if wait == Wait::Never {
+        return err(Errno::EAGAIN, "locked by another");
+    }
+    CHANGED.wait_until(None, true, || try_acquire(id, &wanted)).map_err(wait_error)
+}
+
+fn try_acquire(id: FileId, wanted: &Lock) -> Option<()> {
+    let mut locks = LOCKS.lock();
+    let list = locks.entry(id).or_default();
+    if list.iter().any(|held| held.conflicts(wanted)) {
+        return None;
+    }
+    cut(list, wanted);
+    list.push(*wanted);
+    Some(())
+}
+
+/// Gives up what the owner holds in the range (the mode does not matter).
+pub fn release(file: &OpenFile, range: &Lock) -> Result<()> {
+    let id = file_id(file)?;
+    {
+        let mut locks = LOCKS.lock();
+        if let Some(list) = locks.get_mut(&id) {
+            cut(list, range);
+            if list.is_empty() {
+                locks.remove(&id);
+            }
+        }
+    }
+    CHANGED.wake_all();
+    Ok(())
+}
+
+/// Removes the range from the owner's locks; what sticks out on either side stays.
+fn cut(list: &mut Vec<Lock>, range: &Lock) {
+    let mut rests = Vec::new();
+    list.retain(|held| {
+        let is_hit =
+            held.family == range.family && held.owner.is_same(&range.owner) && held.overlaps(range);
+        if is_hit && held.start < range.start {
+            rests.push(Lock { end: range.start, ..*held });
+        }
+        if is_hit && held.end > range.end {
+            rests.push(Lock { start: range.end, ..*held });
+        }
+        !is_hit
+    });
+    list.extend(rests);
+}
+
+/// A process closed a descriptor of `file`: POSIX locks of that process on the file end, whichever
+/// descriptor they were taken through.
+pub(super) fn descriptor_closed(file: &Arc<OpenFile>, table: u64) {
+    if file.has_locks.load(Ordering::Relaxed) {
+        release_all(file, Owner::Process { table, pid: 0 });
+    }
+}
+
+impl Drop for OpenFile {
+    /// OFD and flock locks end with the open file description.
+    fn drop(&mut self) {
+        if self.has_locks.load(Ordering::Relaxed) {
+            let owner = Owner::Open(core::ptr::from_ref(self) as usize);
+            release_all(self, owner);
+        }
+    }
+}
+
+fn release_all(file: &OpenFile, owner: Owner) {
+    let all = |family| Lock { family, owner, mode: Mode::Shared, start: 0, end: u64::MAX };
+    for family in [Family::Record, Family::Flock] {
+        // Only a file without attributes fails, and then it has no locks.
+        let _ = release(file, &all(family));
+    }
+}
+
+fn file_id(file: &OpenFile) -> Result<FileId> {
+    let attr = file.file().attr()?;
+    Ok((attr.dev, attr.ino))
+}

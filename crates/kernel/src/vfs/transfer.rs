@@ -1,0 +1,262 @@
+//! Where read data goes ([`Sink`]) and written data comes from ([`Source`]): user memory or a kernel
+//! buffer, in one or many pieces.
+//!
+//! File systems copy while they hold locks, so a copy that faults must not be resolved there: the
+//! transfer *pauses* (`room`/`left` give 0), the file system returns as if it were full, and
+//! [`Sink::drive`]/[`Source::drive`] resolve the fault with no lock held and call again. What was copied is
+//! counted in the transfer itself, so the second call goes on where the first one stopped.
+
+use occlum_enclave::usermem;
+
+use crate::error::{Errno, Result, err};
+use crate::mm::Access;
+use crate::user::{self, UserAddr};
+
+/// One piece of user memory (`struct iovec`).
+#[derive(Clone, Copy, Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[repr(C)]
+pub struct IoVec {
+    pub base: usize,
+    pub size: usize,
+}
+
+/// Position in a list of user pieces.
+struct UserPieces<'a> {
+    rest: &'a [IoVec],
+    /// The piece being copied; `rest` follows it.
+    current: IoVec,
+    /// Bytes left in all pieces.
+    left: usize,
+    fault: Option<usize>,
+}
+
+impl<'a> UserPieces<'a> {
+    fn new(pieces: &'a [IoVec]) -> UserPieces<'a> {
+        let left = pieces.iter().map(|piece| piece.size).sum();
+        UserPieces { rest: pieces, current: IoVec::default(), left, fault: None }
+    }
+
+    fn one(addr: UserAddr, size: usize) -> UserPieces<'a> {
+        UserPieces { rest: &[], current: IoVec { base: addr.0, size }, left: size, fault: None }
+    }
+
+    fn room(&self) -> usize {
+        if self.fault.is_some() { 0 } else { self.left }
+    }
+
+    /// Calls `copy(address, offset, size)` for the next `size` bytes, piece by piece, until a fault; gives
+    /// the number of bytes copied.
+    fn advance(&mut self, size: usize, mut copy: impl FnMut(usize, usize, usize) -> usize) -> usize {
+        let mut done = 0;
+        while done < size && self.room() > 0 {
+            while self.current.size == 0 {
+                let Some((&next, rest)) = self.rest.split_first() else { return done };
+                (self.current, self.rest) = (next, rest);
+            }
+            let step = self.current.size.min(size - done);
+            let copied = copy(self.current.base, done, step);
+            done += copied;
+            self.left -= copied;
+            self.current.base += copied;
+            self.current.size -= copied;
+            if copied < step {
+                self.fault = Some(self.current.base);
+            }
+        }
+        done
+    }
+
+    /// Makes the page a copy stopped at present, or says EFAULT.
+    fn resolve(&mut self, access: Access) -> Result<()> {
+        match self.fault.take() {
+            Some(address) => user::make_present(address, access),
+            None => Ok(()),
+        }
+    }
+}
+
+enum Target<'a> {
+    User(UserPieces<'a>),
+    Kernel(&'a mut [u8]),
+}
+
+/// Where read data goes.
+pub struct Sink<'a> {
+    target: Target<'a>,
+    done: usize,
+}
+
+impl<'a> Sink<'a> {
+    pub fn user(addr: UserAddr, size: usize) -> Sink<'a> {
+        Sink { target: Target::User(UserPieces::one(addr, size)), done: 0 }
+    }
+
+    /// The caller has checked that the sum of the sizes does not overflow.
+    pub fn user_pieces(pieces: &'a [IoVec]) -> Sink<'a> {
+        Sink { target: Target::User(UserPieces::new(pieces)), done: 0 }
+    }
+
+    pub fn kernel(buf: &'a mut [u8]) -> Sink<'a> {
+        Sink { target: Target::Kernel(buf), done: 0 }
+    }
+
+    /// Bytes it takes now; 0 when full or paused.
+    pub fn room(&self) -> usize {
+        match &self.target {
+            Target::User(pieces) => pieces.room(),
+            Target::Kernel(buf) => buf.len() - self.done,
+        }
+    }
+
+    /// Bytes put so far.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
+    /// Copies as much of `bytes` as it takes and says how much.
+    pub fn put(&mut self, bytes: &[u8]) -> usize {
+        let copied = match &mut self.target {
+            Target::User(pieces) => pieces.advance(bytes.len(), |addr, from, size| {
+                match usermem::write(addr, &bytes[from..from + size]) {
+                    Ok(()) => size,
+                    Err(fault) => fault.address.saturating_sub(addr).min(size - 1),
+                }
+            }),
+            Target::Kernel(buf) => {
+                let size = bytes.len().min(buf.len() - self.done);
+                buf[self.done..self.done + size].copy_from_slice(&bytes[..size]);
+                size
+            }
+        };
+        self.done += copied;
+        copied
+    }
+
+    /// Puts `size` zeros, or as many as it takes.
+    pub fn put_zeros(&mut self, size: usize) -> usize {
+        let copied = match &mut self.target {
+            Target::User(pieces) => pieces.advance(size, |addr, _, size| {
+                match usermem::fill(addr, 0, size) {
+                    Ok(()) => size,
+                    Err(fault) => fault.address.saturating_sub(addr).min(size - 1),
+                }
+            }),
+            Target::Kernel(buf) => {
+                let size = size.min(buf.len() - self.done);
+                buf[self.done..self.done + size].fill(0);
+                size
+            }
+        };
+        self.done += copied;
+        copied
+    }
+
+    /// Runs `step` until it comes back without a fault pending; gives the bytes put. An error after the
+    /// first byte is a short count, as in read(2).
+    pub fn drive(&mut self, mut step: impl FnMut(&mut Sink<'a>) -> Result<()>) -> Result<usize> {
+        loop {
+            if let Err(error) = step(self) {
+                return if self.done > 0 { Ok(self.done) } else { Err(error) };
+            }
+            match &mut self.target {
+                Target::User(pieces) if pieces.fault.is_some() => {
+                    if let Err(error) = pieces.resolve(Access::Write) {
+                        return if self.done > 0 { Ok(self.done) } else { Err(error) };
+                    }
+                }
+                _ => return Ok(self.done),
+            }
+        }
+    }
+}
+
+enum Origin<'a> {
+    User(UserPieces<'a>),
+    Kernel(&'a [u8]),
+}
+
+/// Where written data comes from.
+pub struct Source<'a> {
+    origin: Origin<'a>,
+    done: usize,
+}
+
+impl<'a> Source<'a> {
+    pub fn user(addr: UserAddr, size: usize) -> Source<'a> {
+        Source { origin: Origin::User(UserPieces::one(addr, size)), done: 0 }
+    }
+
+    /// The caller has checked that the sum of the sizes does not overflow.
+    pub fn user_pieces(pieces: &'a [IoVec]) -> Source<'a> {
+        Source { origin: Origin::User(UserPieces::new(pieces)), done: 0 }
+    }
+
+    pub fn kernel(bytes: &'a [u8]) -> Source<'a> {
+        Source { origin: Origin::Kernel(bytes), done: 0 }
+    }
+
+    /// Bytes it gives now; 0 when all were taken or when paused.
+    pub fn left(&self) -> usize {
+        match &self.origin {
+            Origin::User(pieces) => pieces.room(),
+            Origin::Kernel(bytes) => bytes.len() - self.done,
+        }
+    }
+
+    /// Bytes taken so far.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
+    /// Fills as much of `buf` as it can and says how much.
+    pub fn take(&mut self, buf: &mut [u8]) -> usize {
+        let copied = match &mut self.origin {
+            Origin::User(pieces) => pieces.advance(buf.len(), |addr, to, size| {
+                match usermem::read(addr, &mut buf[to..to + size]) {
+                    Ok(()) => size,
+                    Err(fault) => fault.address.saturating_sub(addr).min(size - 1),
+                }
+            }),
+            Origin::Kernel(bytes) => {
+                let size = buf.len().min(bytes.len() - self.done);
+                buf[..size].copy_from_slice(&bytes[self.done..self.done + size]);
+                size
+            }
+        };
+        self.done += copied;
+        copied
+    }
+
+    /// As [`Sink::drive`].
+    pub fn drive(&mut self, mut step: impl FnMut(&mut Source<'a>) -> Result<()>) -> Result<usize> {
+        loop {
+            if let Err(error) = step(self) {
+                return if self.done > 0 { Ok(self.done) } else { Err(error) };
+            }
+            match &mut self.origin {
+                Origin::User(pieces) if pieces.fault.is_some() => {
+                    if let Err(error) = pieces.resolve(Access::Read) {
+                        return if self.done > 0 { Ok(self.done) } else { Err(error) };
+                    }
+                }
+                _ => return Ok(self.done),
+            }
+        }
+    }
+}
+
+/// Linux moves at most this much in one call (`MAX_RW_COUNT`).
+pub const MAX_TRANSFER: usize = 0x7fff_f000;
+
+/// Checks a vector of pieces as readv(2) does, and cuts it to [`MAX_TRANSFER`].
+pub fn check_pieces(pieces: &mut [IoVec]) -> Result<()> {
+    let mut total = 0usize;
+    for piece in pieces {
+        if piece.size > isize::MAX as usize {
+            return err(Errno::EINVAL, "iovec longer than SSIZE_MAX");
+        }
+        piece.size = piece.size.min(MAX_TRANSFER - total);
+        total += piece.size;
+    }
+    Ok(())
+}
