@@ -106,9 +106,9 @@ class _Parser:
             line = self.line_here()
             name = self.string()
             member = (*key, name)
+            self.out.lines[member] = line
             if name in members:
                 raise self.out.error(member, f"{dotted(member)} is given twice", "remove one")
-            self.out.lines[member] = line
             self.expect(":", "a colon")
             members[name] = self.element(member, depth + 1)
         return members
