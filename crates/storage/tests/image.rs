@@ -6,7 +6,9 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use occlum_storage::image::writer::{Extras, ImageInfo, Scan, WriteError, up_to_date, write_image};
 use occlum_storage::image::{CacheLimits, FileKind, Image, Inode, LEAF_SIZE};
@@ -186,6 +188,41 @@ fn a_tiny_cache_still_reads_everything() {
     };
     let image = Image::open_with(&built.bytes[..], &built.info.root_hash, limits).unwrap();
     compare(&image, &image.root().unwrap(), &built.source());
+}
+
+#[test]
+fn many_threads_read_one_image() {
+    let built = Built::new(|dir| {
+        for number in 0..100 {
+            fs::write(dir.join(format!("f{number}")), noise(30_000, number)).unwrap();
+        }
+    });
+    let limits = CacheLimits {
+        nodes: 1,
+        leaves: 3,
+    };
+    let image = Image::open_with(&built.bytes[..], &built.info.root_hash, limits).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| compare(&image, &image.root().unwrap(), &built.source()));
+        }
+    });
+}
+
+#[test]
+fn fifos_and_sockets_are_named_and_not_opened() {
+    let built = Built::new(|dir| {
+        let status = Command::new("mkfifo")
+            .arg(dir.join("fifo"))
+            .status()
+            .unwrap();
+        assert!(status.success());
+        UnixListener::bind(dir.join("socket")).unwrap();
+    });
+    let image = built.open();
+    assert_eq!(find(&image, "fifo").kind(), FileKind::Fifo);
+    assert_eq!(find(&image, "socket").kind(), FileKind::Socket);
+    assert_eq!(find(&image, "socket").size(), 0);
 }
 
 #[test]
