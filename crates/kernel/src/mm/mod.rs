@@ -1,27 +1,71 @@
 //! User memory: which process has what at which address.
+//!
+//! - [`AddressSpace`]: the mappings of a process; mmap(2) and its family are methods of it
+//! - [`fault`]: makes a page present when it is first touched
+//! - [`MappableFile`], [`SharedSlot`]: what the file layer gives and gets
+//! - [`commit`]: the bound on all user memory
+//!
+//! All processes live in one range, each at addresses of its own (`territory.rs`). A page is *granted*
+//! when the host's page tables let user code at it; the invariant is that granted pages have exactly
+//! the permissions of their mapping, and that everything else in the user range is inaccessible.
+//! Small mappings are granted when made, large ones when touched.
+//!
+//! Lock order: a space's lock (it sleeps: loading pages reads files), then file locks; the locks in
+//! `territory.rs` are leaves. Nothing is called back from under a space lock except [`MappableFile`].
+
+mod advise;
+mod brk;
+mod commit;
+mod fault;
+mod file;
+mod grant;
+mod map;
+mod protect;
+mod ranges;
+mod remap;
+mod request;
+mod shared;
+mod space;
+mod territory;
+mod vma;
 
 use alloc::sync::Arc;
 
+use occlum_abi::boot::BootConfig;
+
+pub use advise::Advice;
+pub use commit::Usage;
+pub use fault::{Access, FaultOutcome};
+pub use file::{FileIdentity, MappableFile};
+pub use remap::Move;
+pub use request::{Backing, Fixed, MapRequest, MemoryLimits, Sharing};
+pub use shared::{SharedObject, SharedSlot};
+pub use space::{AddressSpace, Mapping, SpaceUsage};
+pub use territory::Placement;
+pub use vma::Prot;
+
+use crate::error::Result;
 use crate::sched::{self, Local};
 
-/// How memory is touched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    Read,
-    Write,
-    Execute,
-}
+pub const PAGE_SIZE: usize = occlum_abi::layout::PAGE_SIZE;
 
-/// The mappings of one process (or of several that share them: CLONE_VM).
-pub struct AddressSpace {}
+/// Called once at boot, before the first space.
+pub fn init(config: &BootConfig) -> Result<()> {
+    commit::set_limit(usize::try_from(config.resource_limits.user_space_size).unwrap_or(usize::MAX));
+    Ok(())
+}
 
 /// The address space of the current task, if it has one.
 pub fn current() -> Option<Arc<AddressSpace>> {
     sched::local::<AddressSpace>(Local::Space)
 }
 
-/// Tries to make the page at `address` accessible to the current task for `access` (lazily loaded
-/// pages, copy-on-write). False if the program has no right to it.
-pub fn resolve_fault(_address: usize, _access: Access) -> bool {
-    false
+/// Tries to make the page at `address` accessible to the current task for `access`.
+pub fn fault(address: usize, access: Access) -> FaultOutcome {
+    current().map_or(FaultOutcome::NoMapping, |space| space.fault(address, access))
+}
+
+/// The same for copies by the kernel: false means EFAULT.
+pub fn resolve_fault(address: usize, access: Access) -> bool {
+    fault(address, access) == FaultOutcome::Resolved
 }

@@ -1,0 +1,201 @@
+//! Granting pages to mappings and taking them back: the only code that changes host permissions.
+
+use core::ops::Range;
+
+use alloc::vec::Vec;
+use occlum_abi::Errno;
+use occlum_abi::layout::PAGE_SIZE;
+use occlum_enclave::pages::Pages;
+use occlum_enclave::{host, usermem};
+
+use super::commit;
+use super::file::MappableFile;
+use super::space::Space;
+use super::territory;
+use super::vma::{Prot, Source, Vma};
+use crate::error::{Error, Result};
+
+/// Warm ranges larger than this go back to the host: zeroing them would cost more than it saves.
+const WARM_PART_MAX: usize = 16 << 20;
+/// Warm pages under a new lazily granted mapping: up to this much is zeroed and granted at once.
+const SETTLE_MAX: usize = 1 << 20;
+/// File data moves in pieces of 2^4 pages.
+const BOUNCE_ORDER: usize = 4;
+pub(super) const BOUNCE_SIZE: usize = PAGE_SIZE << BOUNCE_ORDER;
+
+impl Space {
+    /// Makes pages of zeros accessible, where none are granted yet.
+    pub fn grant_zeros(&mut self, range: Range<usize>, prot: Prot) -> Result<()> {
+        self.charge(&range)?;
+        let warm = self.territory.warm.within(range.clone());
+        let first = if warm.is_empty() { prot } else { Prot::READ_WRITE };
+        let done = set_host_prot(&range, first)
+            .and_then(|()| warm.into_iter().try_for_each(zero))
+            .and_then(|()| if first == prot { Ok(()) } else { set_host_prot(&range, prot) });
+        self.settle(range, done)
+    }
+
+    /// Makes pages with a file's data accessible, where none are granted yet.
+    pub fn grant_file(&mut self, vma: &Vma, range: Range<usize>) -> Result<()> {
+        let Source::File { file, offset } = &vma.source else { return Ok(()) };
+        let offset = offset + (range.start - vma.start) as u64;
+        self.charge(&range)?;
+        let done = set_host_prot(&range, Prot::READ_WRITE)
+            .and_then(|()| load(&**file, offset, range.clone(), &|_, _| {}))
+            .and_then(|()| match vma.prot {
+                Prot::READ_WRITE => Ok(()),
+                prot => set_host_prot(&range, prot),
+            });
+        self.settle(range, done)
+    }
+
+    /// Warm pages under a new anonymous mapping that is granted lazily. They must not be zeroed when
+    /// another thread may already see them, so it happens now or they go.
+    pub fn settle_warm(&mut self, range: Range<usize>, prot: Prot) -> Result<()> {
+        let warm = self.territory.warm.within(range.clone());
+        let size: usize = warm.iter().map(|part| part.end - part.start).sum();
+        if size == 0 {
+            return Ok(());
+        }
+        if size > SETTLE_MAX || prot.is_none() {
+            territory::drop_pages(&mut self.territory.warm, range.clone());
+            let left = !self.territory.warm.within(range).is_empty();
+            return if left { Err(out_of_host_memory()) } else { Ok(()) };
+        }
+        warm.into_iter().try_for_each(|part| self.grant_zeros(part, prot))
+    }
+
+    /// Takes pages from mappings that go away, keeping them warm where that pays.
+    pub fn retire(&mut self, range: Range<usize>) -> Result<()> {
+        for part in self.granted.within(range) {
+            let size = part.end - part.start;
+            let is_warm = size <= WARM_PART_MAX && commit::try_keep_warm(size);
+            if is_warm {
+                set_host_prot(&part, Prot::NONE).inspect_err(|_| commit::drop_warm(size))?;
+                self.territory.warm.insert(part.clone());
+            } else {
+                host::release_user(part.start, size).map_err(|_| out_of_host_memory())?;
+            }
+            self.granted.remove(part);
+            commit::release(size);
+        }
+        Ok(())
+    }
+
+    /// [`Space::retire`] for a space whose processes are gone, with as few calls as possible.
+    pub fn retire_all(&mut self) {
+        let large = |part: &Range<usize>| part.end - part.start > WARM_PART_MAX;
+        let large: Vec<_> = self.granted.iter().filter(large).collect();
+        for part in large {
+            self.retire_or_abandon(part);
+        }
+        for owned in self.territory.owned_ranges() {
+            self.retire_together(owned);
+        }
+    }
+
+    /// Keeps all granted pages of an owned range warm, with one call for all of them.
+    fn retire_together(&mut self, owned: Range<usize>) {
+        let parts = self.granted.within(owned);
+        let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return };
+        let size: usize = parts.iter().map(|part| part.end - part.start).sum();
+        let hull = first.start..last.end;
+        if !commit::try_keep_warm(size) {
+            return parts.into_iter().for_each(|part| self.retire_or_abandon(part));
+        }
+        if set_host_prot(&hull, Prot::NONE).is_err() {
+            commit::drop_warm(size);
+            return parts.into_iter().for_each(|part| self.retire_or_abandon(part));
+        }
+        for part in parts {
+            self.granted.remove(part.clone());
+            self.territory.warm.insert(part);
+        }
+        commit::release(size);
+    }
+
+    /// What can't be taken back is never used again.
+    fn retire_or_abandon(&mut self, part: Range<usize>) {
+        if self.retire(part.clone()).is_err() {
+            self.territory.abandon(part);
+        }
+    }
+
+    /// Changes permissions of what is granted inside a range.
+    pub fn reprotect(&mut self, range: Range<usize>, prot: Prot) -> Result<()> {
+        self.granted.within(range).iter().try_for_each(|part| set_host_prot(part, prot))
+    }
+
+    fn charge(&mut self, range: &Range<usize>) -> Result<()> {
+        commit::grant(range.end - range.start)?;
+        let excess = commit::warm_excess();
+        if excess > 0 && territory::reclaim(excess) < excess {
+            territory::drop_pages(&mut self.territory.warm, 0..range.start);
+            territory::drop_pages(&mut self.territory.warm, range.end..usize::MAX);
+        }
+        Ok(())
+    }
+
+    /// Books the outcome of granting a range.
+    fn settle(&mut self, range: Range<usize>, done: Result<()>) -> Result<()> {
+        let size = range.end - range.start;
+        if let Err(error) = done {
+            commit::release(size);
+            // Half-made pages are as good as never made: dropped, or never used again.
+            let was_warm = self.territory.warm.remove(range.clone());
+            commit::drop_warm(was_warm);
+            if host::release_user(range.start, size).is_err() {
+                self.territory.abandon(range);
+            }
+            return Err(error);
+        }
+        let was_warm = self.territory.warm.remove(range.clone());
+        commit::drop_warm(was_warm);
+        self.granted.insert(range);
+        Ok(())
+    }
+}
+
+/// A kernel buffer that data passes through on its way to user pages.
+pub(super) struct Bounce(Pages);
+
+impl Bounce {
+    pub fn new() -> Result<Bounce> {
+        Pages::new(BOUNCE_ORDER).map(Bounce).map_err(|_| Error::new(Errno::ENOMEM, "no kernel pages"))
+    }
+
+    /// At most `size` bytes of it.
+    pub fn first(&mut self, size: usize) -> &mut [u8] {
+        &mut self.0[..size.min(BOUNCE_SIZE)]
+    }
+}
+
+/// Copies file data to pages that the kernel may write, after `change(address, data)` had a look.
+pub(super) fn load(
+    file: &dyn MappableFile,
+    offset: u64,
+    range: Range<usize>,
+    change: &dyn Fn(usize, &mut [u8]),
+) -> Result<()> {
+    let mut bounce = Bounce::new()?;
+    for at in range.clone().step_by(BOUNCE_SIZE) {
+        let piece = bounce.first(range.end - at);
+        file.read_page_data(offset + (at - range.start) as u64, piece)?;
+        change(at, piece);
+        usermem::write(at, piece).map_err(|_| out_of_host_memory())?;
+    }
+    Ok(())
+}
+
+pub(super) fn set_host_prot(range: &Range<usize>, prot: Prot) -> Result<()> {
+    host::protect_user(range.start, range.end - range.start, prot.host_bits())
+        .map_err(|_| out_of_host_memory())
+}
+
+fn zero(range: Range<usize>) -> Result<()> {
+    usermem::fill(range.start, 0, range.end - range.start).map_err(|_| out_of_host_memory())
+}
+
+fn out_of_host_memory() -> Error {
+    Error::new(Errno::ENOMEM, "the host has no memory left")
+}

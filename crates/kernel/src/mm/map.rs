@@ -1,0 +1,260 @@
+//! Making and removing mappings: mmap(2), munmap(2).
+
+use core::ops::Range;
+
+use alloc::sync::Arc;
+use occlum_abi::layout::{PAGE_SIZE, USER_END};
+use occlum_enclave::log;
+
+use super::fault::EAGER_MAX;
+use super::file::MappableFile;
+use super::request::{Backing, Fixed, MapRequest, Sharing};
+use super::shared::SharedObject;
+use super::space::{AddressSpace, Space, check_available, is_mappable, page_range};
+use super::vma::{Prot, Source, Vma};
+use crate::error::{Errno, Result, err};
+
+/// Private file mappings up to this size are loaded when made.
+const FILE_EAGER_MAX: usize = 256 << 10;
+/// Mappings a space may have (vm.max_map_count).
+const MAPPINGS_MAX: usize = 65530;
+/// Large mappings are placed so that huge pages fit.
+const HUGE_PAGE: usize = 2 << 20;
+
+impl AddressSpace {
+    /// mmap(2). Gives the address.
+    pub fn map(&self, request: MapRequest) -> Result<usize> {
+        self.inner.lock().map(request)
+    }
+
+    /// munmap(2).
+    pub fn unmap(&self, addr: usize, size: usize) -> Result<()> {
+        let range = page_range(addr, size, Errno::EINVAL)?;
+        if range.is_empty() {
+            return err(Errno::EINVAL, "size is 0");
+        }
+        self.inner.lock().unmap(range)
+    }
+}
+
+impl Space {
+    pub fn map(&mut self, request: MapRequest) -> Result<usize> {
+        let size = checked_size(&request)?;
+        let request = MapRequest { size, ..request };
+        self.check_limits(&request)?;
+        let backing = self.resolve_backing(&request)?;
+        let start = match &backing {
+            Source::Shared { object, offset } => self.place_shared(&request, object, *offset)?,
+            _ => self.place(&request)?,
+        };
+        self.install(&request, start, backing)?;
+        Ok(start)
+    }
+
+    /// Makes a mapping at addresses that were taken for it.
+    pub fn install(&mut self, request: &MapRequest, start: usize, source: Source) -> Result<()> {
+        let vma = new_vma(request, start, source);
+        let range = vma.range();
+        self.vmas.insert(vma.clone());
+        if let Err(error) = self.prepare(request, &vma) {
+            // The program never saw the mapping.
+            self.unmap(range)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    pub fn unmap(&mut self, range: Range<usize>) -> Result<()> {
+        if self.vmas.is_free(range.clone()) {
+            return Ok(());
+        }
+        self.retire(range.clone())?;
+        for vma in self.vmas.remove(range) {
+            if !vma.is_global() {
+                self.territory.give_back(vma.range());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self, request: &MapRequest) -> Result<()> {
+        let size = request.size;
+        if self.vmas.len() >= MAPPINGS_MAX {
+            return err(Errno::ENOMEM, "too many mappings");
+        }
+        if size > self.limits.address_space.saturating_sub(self.vmas.size()) {
+            return err(Errno::ENOMEM, "RLIMIT_AS");
+        }
+        let is_private = request.sharing == Sharing::Private;
+        let is_data = is_private && request.prot.contains(Prot::WRITE) && !request.is_unreserved;
+        if is_data && matches!(request.backing, Backing::Anonymous) {
+            check_available(size)?;
+        }
+        Ok(())
+    }
+
+    /// What the pages will come from; shared files get their object here.
+    fn resolve_backing(&mut self, request: &MapRequest) -> Result<Source> {
+        let (file, offset) = match &request.backing {
+            Backing::Anonymous => return Ok(Source::Anonymous),
+            Backing::Stack => return Ok(Source::Stack),
+            Backing::File { file, offset } => (file, *offset),
+        };
+        let is_shared = request.sharing == Sharing::Shared;
+        if is_shared && file.shared_slot().is_some() {
+            let object = self.shared_object(file, request, offset)?;
+            return Ok(Source::Shared { object, offset });
+        }
+        if is_shared && request.prot.contains(Prot::WRITE) {
+            return err(Errno::ENODEV, "this file can't be written through a mapping");
+        }
+        Ok(Source::File { file: file.clone(), offset })
+    }
+
+    /// The object of a file; if it has none yet, one where the program wants it.
+    fn shared_object(
+        &mut self,
+        file: &Arc<dyn MappableFile>,
+        request: &MapRequest,
+        offset: u64,
+    ) -> Result<Arc<SharedObject>> {
+        let exists = file.shared_slot().is_some_and(|slot| slot.object().is_some());
+        match request.addr {
+            Some(addr) if request.fixed != Fixed::No && !exists => {
+                let window = addr..addr + request.size;
+                self.claim_fixed(window.clone(), request.fixed)?;
+                self.territory.cede(window.clone());
+                SharedObject::at(file, offset, window)
+            }
+            _ => SharedObject::of_file(file, offset + request.size as u64),
+        }
+    }
+
+    /// Takes the addresses for a mapping, removing what a fixed one replaces.
+    fn place(&mut self, request: &MapRequest) -> Result<usize> {
+        let size = request.size;
+        if let Some(addr) = request.addr {
+            if request.fixed != Fixed::No {
+                self.claim_fixed(addr..addr + size, request.fixed)?;
+                return Ok(addr);
+            }
+            if let Some(hinted) = self.try_hint(addr, size) {
+                return Ok(hinted);
+            }
+        }
+        let align = if size >= HUGE_PAGE { HUGE_PAGE } else { PAGE_SIZE };
+        self.territory.place(size, align, request.placement)
+    }
+
+    fn try_hint(&mut self, addr: usize, size: usize) -> Option<usize> {
+        let start = addr & !(PAGE_SIZE - 1);
+        let end = start.checked_add(size).filter(|&end| end <= USER_END)?;
+        let is_usable = is_mappable(start) && self.vmas.is_free(start..end);
+        (is_usable && self.territory.claim(start..end).is_ok()).then_some(start)
+    }
+
+    fn claim_fixed(&mut self, range: Range<usize>, fixed: Fixed) -> Result<()> {
+        let is_replacing = fixed == Fixed::Replace;
+        if !is_replacing && !self.vmas.is_free(range.clone()) {
+            return err(Errno::EEXIST, "something is mapped there");
+        }
+        let has_global = self.vmas.touching(range.clone()).any(Vma::is_global);
+        if has_global || !self.territory.can_claim(range.clone()) {
+            log!(Warn, "addresses {:#x}..{:#x} belong to another process", range.start, range.end);
+            let errno = if is_replacing { Errno::ENOMEM } else { Errno::EEXIST };
+            return err(errno, "addresses belong to another process");
+        }
+        self.unmap(range.clone())?;
+        self.territory.claim(range)
+    }
+
+    /// A shared object is where it is: a mapping of it goes there or nowhere.
+    fn place_shared(&mut self, request: &MapRequest, object: &Arc<SharedObject>, offset: u64) -> Result<usize> {
+        let start = object.address_of(offset, request.size)?;
+        let range = start..start + request.size;
+        if request.fixed != Fixed::No && request.addr != Some(start) {
+            log!(Warn, "a shared file is mapped at {start:#x} already and can't be mapped elsewhere too");
+            return err(Errno::ENOMEM, "shared object stands elsewhere");
+        }
+        if self.vmas.is_free(range.clone()) {
+            return Ok(start);
+        }
+        if request.fixed == Fixed::Replace {
+            self.unmap(range)?;
+            return Ok(start);
+        }
+        err(Errno::ENOMEM, "this process has mapped that part of the shared object already")
+    }
+
+    /// Grants what is granted at once.
+    fn prepare(&mut self, request: &MapRequest, vma: &Vma) -> Result<()> {
+        match &vma.source {
+            Source::Shared { object, .. } => object.add_rights(vma.prot),
+            Source::File { .. } => self.prepare_file(request, vma),
+            _ => self.prepare_anonymous(request, vma),
+        }
+    }
+
+    fn prepare_file(&mut self, request: &MapRequest, vma: &Vma) -> Result<()> {
+        let end = vma.file_end();
+        let is_eager = request.is_populated || vma.size() <= FILE_EAGER_MAX;
+        if vma.prot.is_none() || end <= vma.start || !is_eager {
+            return Ok(());
+        }
+        self.present(vma, vma.start..end)
+    }
+
+    fn prepare_anonymous(&mut self, request: &MapRequest, vma: &Vma) -> Result<()> {
+        if !vma.prot.is_none() && (request.is_populated || vma.size() <= EAGER_MAX) {
+            return self.present(vma, vma.range());
+        }
+        self.settle_warm(vma.range(), vma.prot)
+    }
+}
+
+/// Checks that need no lock, in Linux's order; gives the size in whole pages.
+fn checked_size(request: &MapRequest) -> Result<usize> {
+    if request.size == 0 {
+        return err(Errno::EINVAL, "size is 0");
+    }
+    let size = request.size.checked_next_multiple_of(PAGE_SIZE).filter(|&size| size <= USER_END);
+    let Some(size) = size else { return err(Errno::ENOMEM, "size too large") };
+    if let Backing::File { offset, .. } = request.backing
+        && offset.checked_add(size as u64).is_none_or(|end| end > i64::MAX as u64)
+    {
+        return err(Errno::EOVERFLOW, "offset too large");
+    }
+    if request.fixed != Fixed::No {
+        check_fixed(request.addr.unwrap_or(0), size)?;
+    }
+    Ok(size)
+}
+
+fn check_fixed(addr: usize, size: usize) -> Result<()> {
+    if addr > USER_END - size {
+        return err(Errno::ENOMEM, "beyond the user range");
+    }
+    if !addr.is_multiple_of(PAGE_SIZE) {
+        return err(Errno::EINVAL, "fixed address not page-aligned");
+    }
+    if !is_mappable(addr) {
+        return err(Errno::EPERM, "below mmap_min_addr");
+    }
+    Ok(())
+}
+
+fn new_vma(request: &MapRequest, start: usize, source: Source) -> Vma {
+    let is_stack = request.is_stack || matches!(source, Source::Stack);
+    Vma {
+        start,
+        end: start + request.size,
+        prot: request.prot,
+        is_shared: request.sharing == Sharing::Shared,
+        grows_down: request.grows_down,
+        is_stack,
+        is_locked: request.is_locked,
+        is_write_denied: request.is_write_denied,
+        source,
+    }
+}
+

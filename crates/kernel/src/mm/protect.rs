@@ -1,0 +1,66 @@
+//! Changing permissions: mprotect(2).
+
+use core::ops::Range;
+
+use super::fault::{EAGER_MAX, STACK_CHUNK};
+use super::space::{AddressSpace, Space, page_range};
+use super::vma::{Prot, Source, Vma};
+use crate::error::{Errno, Result, err};
+
+impl AddressSpace {
+    /// mprotect(2). As Linux, what comes before a hole or a refusal is changed.
+    pub fn protect(&self, addr: usize, size: usize, prot: Prot) -> Result<()> {
+        let range = page_range(addr, size, Errno::ENOMEM)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.inner.lock().protect(range, prot)
+    }
+}
+
+impl Space {
+    fn protect(&mut self, range: Range<usize>, prot: Prot) -> Result<()> {
+        let mut at = range.start;
+        for part in self.vmas.parts(range.clone()) {
+            if part.start > at {
+                return err(Errno::ENOMEM, "hole in the range");
+            }
+            at = part.end;
+            if part.prot != prot {
+                self.protect_part(part, prot)?;
+            }
+        }
+        if at < range.end { err(Errno::ENOMEM, "hole in the range") } else { Ok(()) }
+    }
+
+    fn protect_part(&mut self, part: Vma, prot: Prot) -> Result<()> {
+        if part.is_write_denied && prot.contains(Prot::WRITE) {
+            return err(Errno::EACCES, "the file is not open for writing");
+        }
+        match &part.source {
+            Source::Vdso | Source::Vvar | Source::Stubs => {
+                return err(Errno::EACCES, "belongs to the kernel");
+            }
+            Source::Shared { object, .. } => object.add_rights(prot)?,
+            _ => self.reprotect(part.range(), prot)?,
+        }
+        self.vmas.update(part.range(), |vma| vma.prot = prot);
+        if part.prot.is_none() && part.is_anonymous() {
+            self.grant_early(&Vma { prot, ..part })?;
+        }
+        Ok(())
+    }
+
+    /// What was reserved becomes memory: grants what is sure to be touched soon, to save the faults.
+    fn grant_early(&mut self, part: &Vma) -> Result<()> {
+        let start = match part.size() {
+            0..=EAGER_MAX => part.start,
+            _ if part.is_stack => part.end - STACK_CHUNK,
+            _ => return Ok(()),
+        };
+        for missing in self.granted.missing(start..part.end) {
+            self.grant_zeros(missing, part.prot)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! Growing, shrinking and moving mappings: mremap(2).
+
+use core::ops::Range;
+
+use occlum_abi::layout::{PAGE_SIZE, USER_END};
+use occlum_enclave::usermem;
+
+use super::grant::set_host_prot;
+use super::request::MapRequest;
+use super::space::{AddressSpace, Space, check_available, is_mappable, page_range};
+use super::territory::Placement;
+use super::vma::{Prot, Source, Vma};
+use crate::error::{Errno, Error, Result, err};
+
+/// May the mapping move, and where to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    No,
+    /// MREMAP_MAYMOVE
+    Anywhere,
+    /// MREMAP_FIXED
+    To(usize),
+}
+
+/// Moved mappings from this size on get room to grow in place the next time.
+const ROOMY_MIN: usize = 1 << 20;
+const ROOM_FACTOR: usize = 4;
+
+impl AddressSpace {
+    /// mremap(2) without MREMAP_DONTUNMAP. Gives the new address.
+    pub fn remap(&self, addr: usize, old_size: usize, new_size: usize, to: Move) -> Result<usize> {
+        let old = page_range(addr, old_size, Errno::EINVAL)?;
+        let new_size = new_size.checked_next_multiple_of(PAGE_SIZE).filter(|&size| size <= USER_END);
+        match new_size {
+            None => err(Errno::EINVAL, "new size too large"),
+            Some(0) => err(Errno::EINVAL, "new size is 0"),
+            Some(new_size) => self.inner.lock().remap(old, new_size, to),
+        }
+    }
+}
+
+impl Space {
+    fn remap(&mut self, old: Range<usize>, new_size: usize, to: Move) -> Result<usize> {
+        let vma = self.remappable(&old)?;
+        let old_size = old.end - old.start;
+        if let Move::To(target) = to {
+            self.check_target(&old, target, new_size)?;
+        } else if new_size <= old_size {
+            self.unmap(old.start + new_size..old.end)?;
+            return Ok(old.start);
+        } else if self.grow_in_place(&vma, old.end, new_size - old_size)? {
+            return Ok(old.start);
+        } else if to == Move::No {
+            return err(Errno::ENOMEM, "no room to grow in place");
+        }
+        self.move_mapping(&vma, old, new_size, to)
+    }
+
+    /// The mapping that holds the whole old range.
+    fn remappable(&self, old: &Range<usize>) -> Result<Vma> {
+        let Some(vma) = self.vmas.at(old.start) else { return err(Errno::EFAULT, "nothing mapped there") };
+        if old.is_empty() {
+            return err(Errno::EINVAL, "old size is 0");
+        }
+        if old.end > vma.end {
+            return err(Errno::EFAULT, "old range is more than one mapping");
+        }
+        let is_text = matches!(vma.source, Source::File { .. }) && vma.prot.contains(Prot::EXEC);
+        if vma.is_global() || is_text || matches!(vma.source, Source::Stubs) {
+            return err(Errno::EINVAL, "shared files and program text stay where they are");
+        }
+        Ok(vma.clone())
+    }
+
+    fn check_target(&self, old: &Range<usize>, target: usize, new_size: usize) -> Result<()> {
+        let fits = target.is_multiple_of(PAGE_SIZE) && new_size <= USER_END && target <= USER_END - new_size;
+        if !fits || (target < old.end && old.start < target + new_size) {
+            return err(Errno::EINVAL, "bad target range");
+        }
+        if is_mappable(target) { Ok(()) } else { err(Errno::EPERM, "below mmap_min_addr") }
+    }
+
+    fn grow_in_place(&mut self, vma: &Vma, old_end: usize, by: usize) -> Result<bool> {
+        self.check_growth(vma, by)?;
+        let Some(new_end) = old_end.checked_add(by).filter(|&end| end <= USER_END) else { return Ok(false) };
+        let is_last = old_end == vma.end && self.vmas.is_free(old_end..new_end);
+        if !is_last || self.territory.claim(old_end..new_end).is_err() {
+            return Ok(false);
+        }
+        let grown = extension(vma, old_end, by);
+        let request = like(&grown);
+        self.install(&request, old_end, grown.source)?;
+        Ok(true)
+    }
+
+    fn check_growth(&self, vma: &Vma, by: usize) -> Result<()> {
+        if by > self.limits.address_space.saturating_sub(self.vmas.size()) {
+            return err(Errno::ENOMEM, "RLIMIT_AS");
+        }
+        let is_data = vma.prot.contains(Prot::WRITE) && vma.is_anonymous();
+        if is_data { check_available(by) } else { Ok(()) }
+    }
+
+    fn move_mapping(&mut self, vma: &Vma, old: Range<usize>, new_size: usize, to: Move) -> Result<usize> {
+        let kept = new_size.min(old.end - old.start);
+        let start = match to {
+            Move::To(target) => {
+                self.unmap(old.start + kept..old.end)?;
+                self.take_target(target..target + new_size)?;
+                target
+            }
+            _ => self.place_roomy(new_size)?,
+        };
+        let parts = self.vmas.parts(old.start..old.start + kept);
+        for part in &parts {
+            let moved = Vma { start: part.start - old.start + start, end: part.end - old.start + start, ..part.clone() };
+            self.vmas.insert(moved);
+        }
+        self.copy_pages(old.start..old.start + kept, start, vma.prot)?;
+        self.unmap(old.start..old.start + kept)?;
+        if new_size > kept {
+            let grown = extension(vma, old.end, new_size - kept);
+            self.install(&like(&grown), start + kept, grown.source)?;
+        }
+        Ok(start)
+    }
+
+    fn take_target(&mut self, target: Range<usize>) -> Result<()> {
+        if !self.territory.can_claim(target.clone()) {
+            return err(Errno::ENOMEM, "addresses belong to another process");
+        }
+        self.unmap(target.clone())?;
+        self.territory.claim(target)
+    }
+
+    /// Takes addresses with free ones after them: what grew once grows again.
+    fn place_roomy(&mut self, size: usize) -> Result<usize> {
+        if size < ROOMY_MIN {
+            return self.territory.place(size, PAGE_SIZE, Placement::High);
+        }
+        let roomy = size.saturating_mul(ROOM_FACTOR).min(USER_END / 2);
+        let start = self.territory.place(roomy.max(size), 2 << 20, Placement::High)?;
+        self.territory.give_back(start + size..start + roomy.max(size));
+        Ok(start)
+    }
+
+    /// Copies the granted pages of a range to the same places of a range that has none.
+    fn copy_pages(&mut self, from: Range<usize>, to: usize, prot: Prot) -> Result<()> {
+        for part in self.granted.within(from.clone()) {
+            let target = part.start - from.start + to..part.end - from.start + to;
+            if !prot.contains(Prot::READ) {
+                set_host_prot(&part, Prot::READ)?;
+            }
+            self.grant_zeros(target.clone(), Prot::READ_WRITE)?;
+            usermem::copy(target.start, part.start, part.end - part.start)
+                .map_err(|_| Error::new(Errno::ENOMEM, "the host has no memory left"))?;
+            if prot != Prot::READ_WRITE {
+                set_host_prot(&target, prot)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What follows `vma` when it grows at `end`.
+fn extension(vma: &Vma, end: usize, by: usize) -> Vma {
+    let mut grown = Vma { start: end, end: end + by, ..vma.clone() };
+    if let Source::File { offset, .. } | Source::Shared { offset, .. } = &mut grown.source {
+        *offset += (end - vma.start) as u64;
+    }
+    grown
+}
+
+/// The request that makes a mapping like `vma`.
+fn like(vma: &Vma) -> MapRequest {
+    MapRequest {
+        size: vma.size(),
+        prot: vma.prot,
+        sharing: if vma.is_shared { super::Sharing::Shared } else { super::Sharing::Private },
+        grows_down: vma.grows_down,
+        is_stack: vma.is_stack,
+        is_locked: vma.is_locked,
+        is_write_denied: vma.is_write_denied,
+        ..MapRequest::default()
+    }
+}

@@ -1,0 +1,170 @@
+//! [`AddressSpace`]: the mappings of one process, or of several that share them (CLONE_VM).
+
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use occlum_abi::layout::{PAGE_SIZE, USER_BASE, USER_END};
+
+use super::brk::Brk;
+use super::commit;
+use super::file::FileIdentity;
+use super::ranges::RangeSet;
+use super::request::MemoryLimits;
+use super::territory::Territory;
+use super::vma::{Prot, Source, Vma, VmaSet};
+use crate::error::{Errno, Result, err};
+use crate::sched::Mutex;
+
+/// The user memory of a process.
+pub struct AddressSpace {
+    pub(super) inner: Mutex<Space>,
+}
+
+/// What an [`AddressSpace`] guards.
+pub(super) struct Space {
+    pub vmas: VmaSet,
+    pub territory: Territory,
+    /// Pages that mappings have, but for those of global objects. Disjoint from `territory.warm`.
+    pub granted: RangeSet,
+    pub brk: Brk,
+    pub limits: MemoryLimits,
+}
+
+/// One line of `/proc/PID/maps`.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    pub start: usize,
+    pub end: usize,
+    pub prot: Prot,
+    pub is_shared: bool,
+    /// Into the file.
+    pub offset: u64,
+    pub file: FileIdentity,
+    /// Path, `[heap]` and the like, or empty.
+    pub name: String,
+    /// Bytes that are present.
+    pub resident: usize,
+}
+
+/// Bytes, for `/proc/PID/statm` and status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpaceUsage {
+    pub mapped: usize,
+    pub resident: usize,
+    pub locked: usize,
+    /// Private and writable.
+    pub data: usize,
+    pub stack: usize,
+    /// Executable.
+    pub text: usize,
+}
+
+impl AddressSpace {
+    /// A space with nothing in it.
+    pub fn new() -> Result<Arc<AddressSpace>> {
+        let space = Space {
+            vmas: VmaSet::default(),
+            territory: Territory::new()?,
+            granted: RangeSet::new(),
+            brk: Brk::default(),
+            limits: MemoryLimits::default(),
+        };
+        Ok(Arc::new(AddressSpace { inner: Mutex::new(space) }))
+    }
+
+    /// The limits for the calls that follow.
+    pub fn set_limits(&self, limits: MemoryLimits) {
+        self.inner.lock().limits = limits;
+    }
+
+    /// Calls `f` for each mapping, ascending. `f` must not use the space.
+    pub fn for_each_mapping(&self, mut f: impl FnMut(&Mapping)) {
+        let space = self.inner.lock();
+        for vma in space.vmas.iter() {
+            f(&space.describe(vma));
+        }
+    }
+
+    /// The mapping that holds `address`.
+    pub fn mapping_at(&self, address: usize) -> Option<Mapping> {
+        let space = self.inner.lock();
+        space.vmas.at(address).map(|vma| space.describe(vma))
+    }
+
+    pub fn usage(&self) -> SpaceUsage {
+        let space = self.inner.lock();
+        let mut usage = SpaceUsage { resident: space.granted.size(), ..SpaceUsage::default() };
+        for vma in space.vmas.iter() {
+            usage.add(vma);
+        }
+        usage
+    }
+}
+
+impl SpaceUsage {
+    fn add(&mut self, vma: &Vma) {
+        let size = vma.size();
+        self.mapped += size;
+        self.locked += if vma.is_locked { size } else { 0 };
+        self.text += if vma.prot.contains(Prot::EXEC) { size } else { 0 };
+        match vma.source {
+            Source::Stack => self.stack += size,
+            _ if vma.prot.contains(Prot::WRITE) && !vma.is_shared => self.data += size,
+            _ => {}
+        }
+    }
+}
+
+impl Space {
+    fn describe(&self, vma: &Vma) -> Mapping {
+        let (offset, file, name) = match &vma.source {
+            Source::Anonymous => (0, FileIdentity::default(), String::new()),
+            Source::File { file, offset } => (*offset, file.identity(), file.name()),
+            Source::Shared { object, offset } => (*offset, object.identity(), object.name()),
+            Source::Heap => (0, FileIdentity::default(), "[heap]".into()),
+            Source::Stack => (0, FileIdentity::default(), "[stack]".into()),
+            Source::Stubs => (0, FileIdentity::default(), "[stubs]".into()),
+            Source::Vdso => (0, FileIdentity::default(), "[vdso]".into()),
+            Source::Vvar => (0, FileIdentity::default(), "[vvar]".into()),
+        };
+        let parts = self.granted.within(vma.range());
+        let resident = parts.iter().map(|part| part.end - part.start).sum();
+        let Vma { start, end, prot, is_shared, .. } = *vma;
+        Mapping { start, end, prot, is_shared, offset, file, name, resident }
+    }
+}
+
+impl Drop for Space {
+    /// Nobody runs here any more: pages are kept warm for the next space where they are, and what
+    /// is left goes back to the host.
+    fn drop(&mut self) {
+        self.vmas.clear();
+        self.retire_all();
+    }
+}
+
+/// Page-aligns `[addr, addr + size)` for calls that take existing ranges: `addr` must be aligned
+/// (EINVAL), the range must lie in the user range (`outside`).
+pub(super) fn page_range(addr: usize, size: usize, outside: Errno) -> Result<core::ops::Range<usize>> {
+    if !addr.is_multiple_of(PAGE_SIZE) {
+        return err(Errno::EINVAL, "address not page-aligned");
+    }
+    let end = size.checked_next_multiple_of(PAGE_SIZE).and_then(|size| addr.checked_add(size));
+    match end {
+        Some(end) if end <= USER_END => Ok(addr..end),
+        _ => err(outside, "beyond the user range"),
+    }
+}
+
+/// Whether a program may map at `addr` (mmap_min_addr).
+pub(super) fn is_mappable(addr: usize) -> bool {
+    addr >= USER_BASE
+}
+
+/// Fails with ENOMEM if the program asks for memory that can't exist.
+pub(super) fn check_available(size: usize) -> Result<()> {
+    if size > commit::Usage::now().available() {
+        return err(Errno::ENOMEM, "larger than what is left of user_space_size");
+    }
+    Ok(())
+}
