@@ -61,7 +61,6 @@ first_entry:
     push    2
     popfq
     xor     ebp, ebp
-    push    rbp
     mov     rdx, rax
     // start_vcpu(command = rdi, host_info = rsi, vcpu_page = rdx)
     call    {start_vcpu}

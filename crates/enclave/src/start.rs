@@ -46,9 +46,15 @@ pub(crate) extern "C" fn start_vcpu(command: u64, host_info: u64, page: *mut Vcp
         set_cpu_mode(page, CPU.load(Ordering::Acquire) == 2);
         crate::occlum_kernel_vcpu_main(vcpu::index());
     }
-    let (config, problem) = read_config();
-    set_cpu_mode(page, config.as_ref().is_none_or(|c| c.cpu_mode == CpuMode::Simulation));
-    let Some(config) = config else { cannot_start(problem) };
+    let config = config_bytes();
+    // The mode first: decoding the rest needs the heap, which needs ocalls, which need the mode.
+    let mode = postcard::take_from_bytes::<(u32, CpuMode)>(config).map(|((_, mode), _)| mode);
+    set_cpu_mode(page, mode != Ok(CpuMode::Hardware));
+    let config = match postcard::from_bytes::<BootConfig>(config) {
+        Ok(config) if config.version == BOOT_CONFIG_VERSION => config,
+        Ok(_) => cannot_start("the boot configuration is of another version"),
+        Err(_) => cannot_start("the boot configuration can't be decoded"),
+    };
     if command != Entry::Start as u64 {
         cannot_start("the host entered without the start command");
     }
@@ -80,21 +86,16 @@ fn set_cpu_mode(page: *mut VcpuPage, simulated: bool) {
     unsafe { (*page).simulated = u8::from(simulated) };
 }
 
-/// The measured configuration; `None` and a reason if the builder wrote something else.
-fn read_config() -> (Option<BootConfig>, &'static str) {
+/// The measured configuration, postcard-encoded; empty if the builder wrote an impossible length.
+fn config_bytes() -> &'static [u8] {
     // SAFETY: the builder maps the configuration read-only at this address, length first; the length
     // is part of the measurement, so it is trusted to lie in the mapping.
-    let bytes = unsafe {
-        let size = (layout::BOOT_CONFIG_BASE as *const u64).read();
-        if size as usize > layout::BOOT_CONFIG_MAX - 8 {
-            return (None, "the boot configuration is too large");
+    unsafe {
+        let size = (layout::BOOT_CONFIG_BASE as *const u64).read() as usize;
+        if size > layout::BOOT_CONFIG_MAX - 8 {
+            return &[];
         }
-        core::slice::from_raw_parts((layout::BOOT_CONFIG_BASE + 8) as *const u8, size as usize)
-    };
-    match postcard::from_bytes::<BootConfig>(bytes) {
-        Ok(config) if config.version == BOOT_CONFIG_VERSION => (Some(config), ""),
-        Ok(_) => (None, "the boot configuration is of another version"),
-        Err(_) => (None, "the boot configuration can't be decoded"),
+        core::slice::from_raw_parts((layout::BOOT_CONFIG_BASE + 8) as *const u8, size)
     }
 }
 
