@@ -16,6 +16,7 @@
 extern crate alloc;
 
 pub mod error;
+pub mod fs;
 pub mod mm;
 pub mod process;
 pub mod sched;

@@ -1,5 +1,6 @@
 //! What stands behind an open file description: [`File`].
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
 
@@ -22,6 +23,11 @@ pub enum Wait {
 /// The defaults answer what Linux answers for objects without the operation.
 pub trait File: Send + Sync + Any {
     fn attr(&self) -> Result<Attr>;
+
+    /// What /proc/PID/fd shows for a file without a name.
+    fn label(&self) -> String {
+        String::from("anon_inode:[file]")
+    }
 
     /// The inode whose data this is, if it has one.
     fn inode(&self) -> Option<&InodeRef> {

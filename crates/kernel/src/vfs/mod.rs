@@ -10,7 +10,7 @@
 //! - [`context`]: root, working directory and umask of a process
 //! - [`open`]: open file descriptions; [`table`]: descriptors; [`locks`]: record locks
 //! - [`transfer`]: where read data goes and written data comes from, user memory first of all
-//! - [`poll`]: readiness
+//! - [`poll`]: readiness; [`pipe`]: pipes and FIFOs; [`special`]: opening FIFOs and device nodes
 //!
 //! Life cycle of an open file: `open` walks the path, asks the inode for its [`File`], wraps it in an
 //! [`OpenFile`]; descriptors share it (dup, fork); the last reference closes it (`Drop`).
@@ -29,7 +29,9 @@ pub mod inode;
 pub mod locks;
 pub mod mount;
 pub mod open;
+pub mod pipe;
 pub mod poll;
+pub mod special;
 pub mod table;
 pub mod transfer;
 pub mod walk;

@@ -21,6 +21,7 @@ pub struct IoVec {
 }
 
 /// Position in a list of user pieces.
+#[derive(Clone, Copy)]
 struct UserPieces<'a> {
     rest: &'a [IoVec],
     /// The piece being copied; `rest` follows it.
@@ -84,28 +85,40 @@ enum Target<'a> {
 pub struct Sink<'a> {
     target: Target<'a>,
     done: usize,
+    /// Value of `done` at which it counts as full; see [`Sink::capped`].
+    cap: usize,
 }
 
 impl<'a> Sink<'a> {
     pub fn user(addr: UserAddr, size: usize) -> Sink<'a> {
-        Sink { target: Target::User(UserPieces::one(addr, size)), done: 0 }
+        Sink { target: Target::User(UserPieces::one(addr, size)), done: 0, cap: usize::MAX }
     }
 
     /// The caller has checked that the sum of the sizes does not overflow.
     pub fn user_pieces(pieces: &'a [IoVec]) -> Sink<'a> {
-        Sink { target: Target::User(UserPieces::new(pieces)), done: 0 }
+        Sink { target: Target::User(UserPieces::new(pieces)), done: 0, cap: usize::MAX }
     }
 
     pub fn kernel(buf: &'a mut [u8]) -> Sink<'a> {
-        Sink { target: Target::Kernel(buf), done: 0 }
+        Sink { target: Target::Kernel(buf), done: 0, cap: usize::MAX }
     }
 
     /// Bytes it takes now; 0 when full or paused.
     pub fn room(&self) -> usize {
-        match &self.target {
+        let room = match &self.target {
             Target::User(pieces) => pieces.room(),
             Target::Kernel(buf) => buf.len() - self.done,
-        }
+        };
+        room.min(self.cap - self.done)
+    }
+
+    /// Runs `put` with room for at most `size` more bytes.
+    pub fn capped<R>(&mut self, size: usize, put: impl FnOnce(&mut Sink<'a>) -> R) -> R {
+        let outer = self.cap;
+        self.cap = outer.min(self.done.saturating_add(size));
+        let result = put(self);
+        self.cap = outer;
+        result
     }
 
     /// Bytes put so far.
@@ -115,6 +128,7 @@ impl<'a> Sink<'a> {
 
     /// Copies as much of `bytes` as it takes and says how much.
     pub fn put(&mut self, bytes: &[u8]) -> usize {
+        let bytes = &bytes[..bytes.len().min(self.room())];
         let copied = match &mut self.target {
             Target::User(pieces) => pieces.advance(bytes.len(), |addr, from, size| {
                 match usermem::write(addr, &bytes[from..from + size]) {
@@ -123,9 +137,8 @@ impl<'a> Sink<'a> {
                 }
             }),
             Target::Kernel(buf) => {
-                let size = bytes.len().min(buf.len() - self.done);
-                buf[self.done..self.done + size].copy_from_slice(&bytes[..size]);
-                size
+                buf[self.done..self.done + bytes.len()].copy_from_slice(bytes);
+                bytes.len()
             }
         };
         self.done += copied;
@@ -134,6 +147,7 @@ impl<'a> Sink<'a> {
 
     /// Puts `size` zeros, or as many as it takes.
     pub fn put_zeros(&mut self, size: usize) -> usize {
+        let size = size.min(self.room());
         let copied = match &mut self.target {
             Target::User(pieces) => pieces.advance(size, |addr, _, size| {
                 match usermem::fill(addr, 0, size) {
@@ -142,7 +156,6 @@ impl<'a> Sink<'a> {
                 }
             }),
             Target::Kernel(buf) => {
-                let size = size.min(buf.len() - self.done);
                 buf[self.done..self.done + size].fill(0);
                 size
             }
@@ -170,12 +183,14 @@ impl<'a> Sink<'a> {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Origin<'a> {
     User(UserPieces<'a>),
     Kernel(&'a [u8]),
 }
 
 /// Where written data comes from.
+#[derive(Clone, Copy)]
 pub struct Source<'a> {
     origin: Origin<'a>,
     done: usize,
@@ -225,6 +240,15 @@ impl<'a> Source<'a> {
         };
         self.done += copied;
         copied
+    }
+
+    /// Goes back to `mark`, a copy made before a `take`, and counts only `size` bytes as taken since.
+    pub fn rewind(&mut self, mark: Source<'a>, size: usize) {
+        *self = mark;
+        if let Origin::User(pieces) = &mut self.origin {
+            pieces.advance(size, |_, _, size| size);
+        }
+        self.done += size;
     }
 
     /// As [`Sink::drive`].

@@ -1,0 +1,13 @@
+//! The file systems and files that are not in one.
+//!
+//! - [`image`]: the hashed image, through a cache of checked pages
+//! - [`ramfs`]: files in memory; over the image it is the writable layer of the root
+//! - [`console`]: standard input, output and error of the host program
+//! - [`hostcall`]: ocalls about files, with their answers checked
+//! - [`tree`]: the mounts of the boot configuration
+
+pub mod console;
+pub mod hostcall;
+pub mod image;
+pub mod ramfs;
+pub mod tree;

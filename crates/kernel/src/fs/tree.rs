@@ -1,0 +1,101 @@
+//! Builds the tree of mounts from the measured configuration, and the first process's descriptors.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use occlum_abi::boot::{BootConfig, Mount, MountKind};
+use occlum_enclave::HeapUsage;
+use occlum_enclave::host::HostSlice;
+
+use super::console::Console;
+use super::image::ImageFs;
+use super::ramfs::RamFs;
+use crate::error::Errno;
+use crate::vfs::flags::{O_RDONLY, O_RDWR, O_WRONLY};
+use crate::vfs::inode::{NewContent, NewNode};
+use crate::vfs::mount::{self, FileSystem, Path};
+use crate::vfs::table::OnExec;
+use crate::vfs::walk;
+use crate::vfs::{FileTable, FsContext, Identity, OpenFile};
+
+/// Why the tree can't be built: a sentence for the log.
+pub type Problem = String;
+
+/// Mounts everything in `config`, the root first. `image` is host memory.
+pub fn mount_all(config: &BootConfig, image: HostSlice) -> Result<(), Problem> {
+    let limit = memory_limit(config);
+    let image = ImageFs::open(image, &config.image_root)
+        .map_err(|error| format!("the file-system image can't be used: {error}"))?;
+    let lower = image.root().map_err(|error| format!("the image has no root directory: {error:?}"))?;
+    let root = RamFs::over(lower, limit).map_err(|error| format!("no root file system: {error:?}"))?;
+    mount::mount_root(root, String::from("image")).map_err(|error| format!("no root: {error:?}"))?;
+    for mount in config.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Root)) {
+        add(mount, limit).map_err(|error| format!("can't mount {}: {error:?}", mount.target))?;
+    }
+    Ok(())
+}
+
+/// Bytes of file data in memory when the configuration gives no limit.
+fn memory_limit(config: &BootConfig) -> u64 {
+    config.resource_limits.user_space_size.max(HeapUsage::now().limit as u64)
+}
+
+fn add(mount: &Mount, limit: u64) -> crate::error::Result<()> {
+    let (fs, source): (Arc<dyn FileSystem>, &str) = match &mount.kind {
+        MountKind::Ramfs { size_limit: 0 } => (RamFs::new(limit, 0o1777)?, "tmpfs"),
+        MountKind::Ramfs { size_limit } => (RamFs::new(*size_limit, 0o1777)?, "tmpfs"),
+        _ => return Ok(()),
+    };
+    mount::mount(fs, make_dir(mount.target.as_bytes())?, String::from(source))
+}
+
+/// The directory at `path`, made with what is missing above it.
+fn make_dir(path: &[u8]) -> crate::error::Result<Path> {
+    let mut at = mount::root();
+    for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+        let child = {
+            let _changes = at.dentry.changes.lock();
+            match at.dentry.child_locked(name) {
+                Ok(child) => child,
+                Err(error) if error.errno == Errno::ENOENT => {
+                    let new = NewNode { content: NewContent::Directory, mode: 0o755, uid: 0, gid: 0 };
+                    let inode = at.inode().create(name, &new)?;
+                    at.dentry.adopt(name, inode)
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        at = at.with(child).enter_mounts();
+    }
+    Ok(at)
+}
+
+/// Descriptors 0, 1 and 2: the host program's, or missing where those are closed.
+pub fn standard_files() -> crate::error::Result<FileTable> {
+    let table = FileTable::new();
+    for (fd, access) in [(0, O_RDONLY), (1, O_WRONLY), (2, O_WRONLY)] {
+        if let Some(console) = Console::open(fd) {
+            let access = if console.is_terminal() { O_RDWR } else { access };
+            table.replace(fd as i32, OpenFile::new(console, access), OnExec::Keep)?;
+        }
+    }
+    Ok(table)
+}
+
+/// Writes a file of the root before the first process runs (`/etc/hostname` and the like), unless it exists.
+pub fn provide_file(path: &str, content: &[u8]) -> crate::error::Result<()> {
+    let fs = FsContext::new();
+    if walk::lookup(&fs, &Identity::ROOT, path.as_bytes()).is_ok() {
+        return Ok(());
+    }
+    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let dir = make_dir(dir.as_bytes())?;
+    let _changes = dir.dentry.changes.lock();
+    let new = NewNode { content: NewContent::Regular, mode: 0o644, uid: 0, gid: 0 };
+    let inode = dir.inode().create(name.as_bytes(), &new)?;
+    let mut source = crate::vfs::Source::kernel(content);
+    inode.write_at(crate::vfs::inode::Position::At(0), &mut source)?;
+    dir.dentry.forget(name.as_bytes());
+    Ok(())
+}
