@@ -66,16 +66,25 @@ fn serve(cpu: &mut impl Cpu, instance: &Arc<Instance>, vcpu: usize) -> Result<()
                 cpu.enter(&mut registers)?
             }
             Exit::Aex(cause) if cause.is_interrupt() => cpu.resume(&mut registers)?,
-            Exit::Aex(cause) => stop(&describe(&cause)),
+            Exit::Aex(cause) => stop(&describe(&cause, cpu)),
         };
     }
 }
 
-fn describe(cause: &AexCause) -> String {
-    format!(
+/// An exception in the handler, and what the handler was about to handle.
+fn describe(cause: &AexCause, cpu: &impl Cpu) -> String {
+    let mut text = format!(
         "exception {} (error {:#x}, address {:#x}) in the kernel's exception handler",
         cause.vector, cause.error, cause.address
-    )
+    );
+    for (what, frame) in [("handler", 1), ("interrupted", 0)] {
+        if let Some(saved) = cpu.saved_registers(frame) {
+            let (rip, rsp) = (saved.rip.get(), saved.rsp.get());
+            let info = saved.exit_info.get();
+            text += &format!("\n{what}: RIP {rip:#x}, RSP {rsp:#x}, EXITINFO {info:#x}");
+        }
+    }
+    text
 }
 
 fn stop(reason: &str) -> ! {

@@ -12,7 +12,7 @@
 //! block by rounding its stack pointer down to `BLOCK_SIZE`; EEXIT finds it through the TCS.
 
 use crate::memory::Mapping;
-use occlum_sgx::ssa::GPRSGX_SIZE;
+use occlum_sgx::ssa::{GPRSGX_SIZE, Gprsgx};
 use rustix::io::Errno;
 use std::ffi::c_void;
 
@@ -123,7 +123,13 @@ impl HostThread {
     pub fn select_frame(&mut self, cssa: u32) {
         self.cssa = cssa;
         self.frame = self.ssa + u64::from(cssa) * self.ssa_frame_size;
-        self.gprsgx = self.frame + self.ssa_frame_size - GPRSGX_SIZE as u64;
+        self.gprsgx = self.gprsgx_of(cssa).addr() as u64;
+    }
+
+    /// GPRSGX of a frame.
+    pub fn gprsgx_of(&self, frame: u32) -> *const Gprsgx {
+        let end = self.ssa + u64::from(frame + 1) * self.ssa_frame_size;
+        std::ptr::with_exposed_provenance((end - GPRSGX_SIZE as u64) as usize)
     }
 }
 

@@ -16,6 +16,7 @@ mod signal;
 pub mod software;
 
 pub use frame::AexCause;
+use occlum_sgx::ssa::Gprsgx;
 
 /// What goes in with EENTER (the first three) and comes out with EEXIT (all).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,4 +56,7 @@ pub trait Cpu {
 
     /// ERESUME of the frame that was saved last; `registers` receives what a later EEXIT passes.
     fn resume(&mut self, registers: &mut Registers) -> Result<Exit, Refused>;
+
+    /// The registers saved in an SSA frame, if the enclave was built to be debugged.
+    fn saved_registers(&self, frame: u32) -> Option<Gprsgx>;
 }

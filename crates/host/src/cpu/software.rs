@@ -20,6 +20,7 @@ use occlum_sgx::measure::Measurement;
 use occlum_sgx::secinfo::{PageType, Permissions, SecInfo, SecInfoError};
 use occlum_sgx::secs::Secs;
 use occlum_sgx::sigstruct::SigStruct;
+use occlum_sgx::ssa::Gprsgx;
 use occlum_sgx::tcs::{Tcs, TcsError};
 use occlum_sgx::{FromBytes, FromZeros, IntoBytes};
 use rustix::io::Errno;
@@ -305,6 +306,13 @@ impl Enclave {
         self.tcss.len()
     }
 
+    pub fn is_debuggable(&self) -> bool {
+        self.identity
+            .secs
+            .attributes
+            .contains(AttributeFlags::DEBUG)
+    }
+
     /// XFRM, and the bytes of an XSAVE area for it.
     pub fn extended_state(&self) -> (u64, u64) {
         let xfrm = self.identity.secs.attributes.xfrm().bits();
@@ -386,6 +394,16 @@ impl Cpu for SoftwareCpu {
             asm::cpu_eresume(thread, registers)
         };
         self.exit(how)
+    }
+
+    fn saved_registers(&self, frame: u32) -> Option<Gprsgx> {
+        let (_, nssa) = self.cssa();
+        if frame >= nssa || !self.enclave.is_debuggable() {
+            return None;
+        }
+        let thread = self.block.thread();
+        // SAFETY: as in `exit`; a frame of the enclave, which its thread is not using.
+        unsafe { Some((*thread).gprsgx_of(frame).read()) }
     }
 }
 
