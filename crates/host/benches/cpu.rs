@@ -1,7 +1,6 @@
 //! Round trips through the software CPU, with a system call of the machine beside them.
 
 #[path = "../tests/probe/mod.rs"]
-#[allow(dead_code)]
 mod probe;
 
 use occlum_host::cpu::software::SoftwareCpu;
@@ -11,9 +10,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 fn main() {
-    let stream = probe::stream();
-    let enclave = probe::build(&stream, &probe::sign(&stream, |_| {})).expect("the probe builds");
-    let mut cpu = SoftwareCpu::attach(enclave, 0).expect("the first TCS is free");
+    let mut cpu = SoftwareCpu::attach(probe::enclave(), 0).expect("the first TCS is free");
     report(
         "getppid, native",
         measure(1_000_000, || {

@@ -5,14 +5,14 @@
 mod probe;
 
 use occlum_abi::layout;
-use occlum_host::cpu::software::{CpuError, Enclave, SoftwareCpu};
+use occlum_host::cpu::software::{CpuError, SoftwareCpu};
 use occlum_host::cpu::{AexCause, Cpu, Exit, Refused, Registers};
 use occlum_host::sys;
 use occlum_sgx::IntoBytes;
 use occlum_sgx::einit::EinitError;
 use occlum_sgx::keyrequest::{KeyName, KeyPolicy, KeyRequest};
 use probe::{DONE, USER_PAGE, command};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -20,14 +20,9 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn enclave() -> Arc<Enclave> {
-    let stream = probe::stream();
-    probe::build(&stream, &probe::sign(&stream, |_| {})).unwrap()
-}
-
 fn with_cpu(test: impl FnOnce(&mut SoftwareCpu)) {
     let _turn = turn();
-    test(&mut SoftwareCpu::attach(enclave(), 0).unwrap());
+    test(&mut SoftwareCpu::attach(probe::enclave(), 0).unwrap());
 }
 
 fn enter(cpu: &mut SoftwareCpu, command: u64, rsi: u64, rdx: u64) -> (Exit, Registers) {
@@ -251,7 +246,7 @@ fn egetkey_gives_a_key_and_keeps_the_registers() {
 #[test]
 fn a_tcs_serves_one_thread_at_a_time() {
     let _turn = turn();
-    let enclave = enclave();
+    let enclave = probe::enclave();
     let first = SoftwareCpu::attach(enclave.clone(), 0).unwrap();
     assert!(matches!(
         SoftwareCpu::attach(enclave.clone(), 0),
@@ -268,7 +263,7 @@ fn a_tcs_serves_one_thread_at_a_time() {
 #[test]
 fn two_processors_run_at_once() {
     let _turn = turn();
-    let enclave = enclave();
+    let enclave = probe::enclave();
     let threads = [0, 1].map(|index| {
         let enclave = enclave.clone();
         std::thread::spawn(move || {

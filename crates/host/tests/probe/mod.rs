@@ -6,6 +6,8 @@
 //! `SKIP` in its vCPU page to the interrupted RIP, and leaves with RDI = 0 (resume), RSI = EXITINFO,
 //! RDX = the interrupted RIP, R8 = EXINFO.MADDR, R9 = EXINFO.ERRCD, R10 = interrupted RAX.
 
+#![allow(dead_code, reason = "each test program uses a part")]
+
 mod key;
 
 use num_bigint::BigUint;
@@ -18,7 +20,7 @@ use occlum_sgx::sigstruct::SigStruct;
 use occlum_sgx::tcs::Tcs;
 use occlum_sgx::{FromZeros, IntoBytes};
 use std::arch::global_asm;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub const DONE: u64 = 1000;
 
@@ -295,6 +297,17 @@ pub fn code() -> &'static [u8] {
     let (start, end) = (&raw const probe_start, &raw const probe_end);
     // SAFETY: both label one section, in this order.
     unsafe { std::slice::from_raw_parts(start, end.offset_from_unsigned(start)) }
+}
+
+/// The probe, ready to be entered. Signing takes longest, so it is done once.
+pub fn enclave() -> Arc<Enclave> {
+    static SIGNED: OnceLock<(Vec<u8>, SigStruct)> = OnceLock::new();
+    let (stream, sigstruct) = SIGNED.get_or_init(|| {
+        let stream = stream();
+        let sigstruct = sign(&stream, |_| {});
+        (stream, sigstruct)
+    });
+    build(stream, sigstruct).expect("the probe is a good enclave")
 }
 
 /// The canonical stream of a probe with two vCPUs.
