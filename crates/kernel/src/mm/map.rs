@@ -212,7 +212,14 @@ impl Space {
     }
 }
 
-/// Checks that need no lock, in Linux's order; gives the size in whole pages.
+impl MapRequest {
+    /// The checks that need no lock, in Linux's order.
+    pub fn check(&self) -> Result<()> {
+        checked_size(self).map(drop)
+    }
+}
+
+/// The size in whole pages.
 fn checked_size(request: &MapRequest) -> Result<usize> {
     if request.size == 0 {
         return err(Errno::EINVAL, "size is 0");

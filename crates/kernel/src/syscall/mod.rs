@@ -3,6 +3,7 @@
 //! Each family has a file whose `CALLS` lists its rows; handlers are named `sys_<name>`. Nothing
 //! else in the kernel imports this module.
 
+mod memory;
 mod trace;
 
 use alloc::sync::Arc;
@@ -90,7 +91,7 @@ impl Call<'_> {
 }
 
 /// Every family of calls.
-const FAMILIES: &[&[Syscall]] = &[];
+const FAMILIES: &[&[Syscall]] = &[memory::CALLS];
 
 const TABLE_SIZE: usize = 512;
 

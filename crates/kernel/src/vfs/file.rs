@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
 
+use super::mapping;
 use super::inode::{Attr, DirEntry, InodeRef, Kind, Position, Visit};
 use super::poll::Events;
 use super::transfer::{Sink, Source};
@@ -112,11 +113,11 @@ impl File for InodeFile {
         if self.is_dir() {
             return err(Errno::EISDIR, "read of a directory");
         }
-        self.inode.read_at(offset, sink)
+        mapping::read_at(&self.inode, offset, sink)
     }
 
     fn write(&self, at: Position, source: &mut Source<'_>, _wait: Wait) -> Result<u64> {
-        self.inode.write_at(at, source)
+        mapping::write_at(&self.inode, at, source)
     }
 
     fn is_pollable(&self) -> bool {

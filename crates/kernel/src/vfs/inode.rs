@@ -12,6 +12,7 @@ use super::file::File;
 use super::mount::Path;
 use super::transfer::{Sink, Source};
 use crate::error::{Errno, Result, err};
+use crate::mm::SharedSlot;
 
 pub type InodeRef = Arc<dyn Inode>;
 
@@ -313,6 +314,12 @@ pub trait Inode: Send + Sync + Any {
 
     fn xattr_names(&self) -> Result<Vec<Box<[u8]>>> {
         Ok(Vec::new())
+    }
+
+    /// Where a shared mapping of this file is registered; files that can be mapped shared and
+    /// written have one. Their data is read and written through [`super::mapping`].
+    fn shared_slot(&self) -> Option<&SharedSlot> {
+        None
     }
 
     /// The table of system-call sites of an ELF file, if the image has one.

@@ -10,6 +10,7 @@
 //! - [`context`]: root, working directory and umask of a process
 //! - [`open`]: open file descriptions; [`table`]: descriptors; [`locks`]: record locks
 //! - [`transfer`]: where read data goes and written data comes from, user memory first of all
+//! - [`mapping`]: files in memory
 //! - [`poll`]: readiness; [`pipe`]: pipes and FIFOs; [`special`]: opening FIFOs and device nodes
 //!
 //! Life cycle of an open file: `open` walks the path, asks the inode for its [`File`], wraps it in an
@@ -27,6 +28,7 @@ pub mod file;
 pub mod flags;
 pub mod inode;
 pub mod locks;
+pub mod mapping;
 pub mod mount;
 pub mod open;
 pub mod pipe;
