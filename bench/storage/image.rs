@@ -1,8 +1,10 @@
-//! How fast images are built and read, beside plain file operations on the same bytes in the same run.
+//! How fast images are built and read, beside plain file operations on the same bytes in the same
+//! run.
 //!
 //!     cargo bench -p occlum-storage [-- MEGABYTES FILES]
 //!
-//! A tree of FILES small files (a fifth of the bytes) and some of 20 MB, of random bytes, in the page cache.
+//! A tree of FILES small files (a fifth of the bytes) and some of 20 MB, of random bytes, in the
+//! page cache.
 
 use std::fs::{self, File};
 use std::hint::black_box;

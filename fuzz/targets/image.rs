@@ -1,5 +1,6 @@
-//! Records of a file-system image with any bytes changed under right hashes: what a broken writer, or an
-//! attacker who chose the root hash, may leave. The input is a list of (offset 2, byte 1) patches.
+//! Records of a file-system image with any bytes changed under right hashes: what a broken writer,
+//! or an attacker who chose the root hash, may leave. The input is a list of (offset 2, byte 1)
+//! patches.
 #![no_main]
 
 use std::fs;

@@ -126,8 +126,8 @@ impl ImageInfo {
 
 /// An image file opened for reading; each block is checked when it is used.
 ///
-/// `root_hash` is what the image must have; without it the image's own claim is taken, which proves nothing
-/// but that the image is whole.
+/// `root_hash` is what the image must have; without it the image's own claim is taken, which proves
+/// nothing but that the image is whole.
 #[pyclass(frozen, module = "occlum._core")]
 struct Image {
     inner: image::Image<FileSource>,
@@ -296,7 +296,8 @@ impl ImageSource for FileSource {
     }
 }
 
-/// Calls `progress(done, total)`. An exception, from there or by a signal, is kept and ends the work.
+/// Calls `progress(done, total)`. An exception, from there or by a signal, is kept and ends the
+/// work.
 fn report(
     progress: &Py<PyAny>,
     done: u64,

@@ -2,8 +2,8 @@
 //!
 //! - [`image`]: the hashed read-only image, `docs/format/image.md`
 //!
-//! A leaf of the project: no knowledge of the kernel, of the host or of Python. Readers are `no_std`
-//! and run in the enclave; writers (feature `writer`) run at build time.
+//! A leaf of the project: no knowledge of the kernel, of the host or of Python. Readers are
+//! `no_std` and run in the enclave; writers (feature `writer`) run at build time.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! A source that lies, and images whose checked bytes break the rules: an error with a name, never other
-//! data than the writer's and never a panic.
+//! A source that lies, and images whose checked bytes break the rules: an error with a name, never
+//! other data than the writer's and never a panic.
 
 use std::cell::Cell;
 use std::fs;

@@ -65,9 +65,9 @@ impl<S: ImageSource> Blocks<S> {
         Ok(block)
     }
 
-    /// Whole leaf blocks from `first` on, straight into `buf`, past the cache. The length of `buf` is a
-    /// multiple of `LEAF_SIZE`. After an error `buf` holds checked bytes and zeros only in part: the
-    /// caller must not use it.
+    /// Whole leaf blocks from `first` on, straight into `buf`, past the cache. The length of `buf`
+    /// is a multiple of `LEAF_SIZE`. After an error `buf` holds checked bytes and zeros only in
+    /// part: the caller must not use it.
     pub fn read_leaves(&self, first: u64, buf: &mut [u8]) -> Result<(), ImageError> {
         let mut node: Option<(u64, CachedBlock)> = None;
         for (index, part) in (first..).zip(buf.chunks_exact_mut(LEAF_SIZE)) {

@@ -1,7 +1,7 @@
 //! A bounded cache of checked blocks, shared by all vCPUs.
 //!
-//! Clock replacement: a hit marks the slot, the hand takes the first unmarked one. Blocks are handed
-//! out as `Arc`, so evicting one that is in use is harmless.
+//! Clock replacement: a hit marks the slot, the hand takes the first unmarked one. Blocks are
+//! handed out as `Arc`, so evicting one that is in use is harmless.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;

@@ -45,8 +45,8 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> UnverifiedBlock<B> {
         Ok(UnverifiedBlock(storage))
     }
 
-    /// The block, if its hash is `expected`. If not, the bytes are wiped: a caller's buffer never keeps
-    /// what was refused.
+    /// The block, if its hash is `expected`. If not, the bytes are wiped: a caller's buffer never
+    /// keeps what was refused.
     pub fn verify<S: ImageSource>(
         mut self,
         source: &S,

@@ -13,15 +13,15 @@
 //! - `blocks`: fetches a block and checks it against the tree; `cache` keeps what was checked
 //! - `tree`: the shape of the tree, where its nodes stand
 //! - `record`: superblock, inode, extent, directory entry as bytes
-//! - `hash`: [`UnverifiedBlock`](hash::UnverifiedBlock) becomes [`Block`](hash::Block)
+//! - `hash`: `UnverifiedBlock` becomes `Block`
 //!
 //! The source of the bytes is hostile: it may answer anything, and something else each time. Each
 //! block is copied in once and only the checked copy is used. The image itself is the builder's and
 //! authentic once checked, but its fields are still held against their bounds, so that a broken
 //! writer costs an error and not the enclave.
 //!
-//! Locks: each of the two caches has one spin lock, held for a map operation and never while another is
-//! taken, while the source is read or while a hash is computed.
+//! Locks: each of the two caches has one spin lock, held for a map operation and never while
+//! another is taken, while the source is read or while a hash is computed.
 
 mod blocks;
 mod cache;

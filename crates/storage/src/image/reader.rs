@@ -20,8 +20,8 @@ const VERIFY_LEAVES: usize = 16;
 
 /// An open image. All methods may run on several vCPUs at once.
 ///
-/// After an error a caller's buffer may hold a part of the answer; what it holds was checked, but how
-/// much is not said.
+/// After an error a caller's buffer may hold a part of the answer; what it holds was checked, but
+/// how much is not said.
 pub struct Image<S> {
     blocks: Blocks<S>,
     superblock: Superblock,
@@ -34,8 +34,8 @@ pub struct Inode {
     record: InodeRecord,
 }
 
-/// The root hash that an image would have to be opened with, from its own superblock: says which image it
-/// claims to be. Evidence of nothing; for tools that show an image to its owner.
+/// The root hash that an image would have to be opened with, from its own superblock: says which
+/// image it claims to be. Evidence of nothing; for tools that show an image to its owner.
 pub fn claimed_root_hash<S: ImageSource>(source: &S) -> Result<Hash, ImageError> {
     let mut bytes = [0; SUPERBLOCK_SIZE];
     source.read_at(0, &mut bytes)?;
@@ -102,8 +102,8 @@ impl<S: ImageSource> Image<S> {
         Ok(self.directory(dir)?.parent())
     }
 
-    /// Shows the entries of `dir`, without `.` and `..`, until `visit` breaks. `cursor` is 0 at first, then the
-    /// `next` of the last entry that was used. No lock is held while `visit` runs.
+    /// Shows the entries of `dir`, without `.` and `..`, until `visit` breaks. `cursor` is 0 at
+    /// first, then the `next` of the last entry that was used. No lock is held while `visit` runs.
     pub fn read_dir(
         &self,
         dir: &Inode,
@@ -127,8 +127,8 @@ impl<S: ImageSource> Image<S> {
 
     /// Reads file data at `offset`, as pread(2): the count is short only at the end of the file.
     ///
-    /// Parts of `buf` that are whole leaves of the file (offset and length multiples of `LEAF_SIZE`)
-    /// are copied and hashed in place, past the cache: read in such units.
+    /// Parts of `buf` that are whole leaves of the file (offset and length multiples of
+    /// `LEAF_SIZE`) are copied and hashed in place, past the cache: read in such units.
     pub fn read_at(&self, file: &Inode, offset: u64, buf: &mut [u8]) -> Result<usize, ImageError> {
         let rest = file.size().saturating_sub(offset);
         let size = usize::try_from(rest).map_or(buf.len(), |rest| rest.min(buf.len()));
@@ -155,8 +155,8 @@ impl<S: ImageSource> Image<S> {
         self.read_vec(file.record.sites, size).map(Some)
     }
 
-    /// Reads and checks every block of the image. `progress` hears the number of leaf blocks done and
-    /// of all; it may break to stop early.
+    /// Reads and checks every block of the image. `progress` hears the number of leaf blocks done
+    /// and of all; it may break to stop early.
     pub fn verify_all(
         &self,
         mut progress: impl FnMut(u64, u64) -> ControlFlow<()>,

@@ -9,8 +9,8 @@ pub trait ImageSource {
     /// Size of the whole image in bytes.
     fn size(&self) -> u64;
 
-    /// Runs `work`, which hashes with whatever vector instructions the CPU has. An enclave overrides
-    /// this to keep the user's vector state.
+    /// Runs `work`, which hashes with whatever vector instructions the CPU has. An enclave
+    /// overrides this to keep the user's vector state.
     fn with_vectors<R>(&self, work: impl FnOnce() -> R) -> R {
         work()
     }

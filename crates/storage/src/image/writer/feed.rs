@@ -1,7 +1,7 @@
 //! Contents of all regular files, in the order of the scan, in batches read ahead by a thread.
 //!
-//! A batch holds many small files or a part of a large one. Pieces of a file are cut at multiples of
-//! `LEAF_SIZE`; parts that a file system reports as holes are left out.
+//! A batch holds many small files or a part of a large one. Pieces of a file are cut at multiples
+//! of `LEAF_SIZE`; parts that a file system reports as holes are left out.
 
 use core::ops::Range;
 use std::fs::File;
@@ -36,7 +36,8 @@ pub struct Piece {
     pub range: Range<usize>,
 }
 
-/// Calls `consume` with all batches; stops at its first error or at the first file that can't be read.
+/// Calls `consume` with all batches; stops at its first error or at the first file that can't be
+/// read.
 pub fn for_each_batch(
     scan: &Scan,
     mut consume: impl FnMut(&Batch) -> Result<(), WriteError>,
@@ -172,7 +173,8 @@ fn empty_batch() -> Batch {
     }
 }
 
-/// Seeks to the leaf in which the first data at or behind `offset` stands; `None` if only a hole follows.
+/// Seeks to the leaf in which the first data at or behind `offset` stands; `None` if only a hole
+/// follows.
 fn next_data(file: &mut File, offset: u64, path: &Path) -> Result<Option<u64>, WriteError> {
     let data = match rustix::fs::seek(&*file, rustix::fs::SeekFrom::Data(offset)) {
         Ok(data) => data,

@@ -1,8 +1,8 @@
 //! Places file data in the leaf space.
 //!
-//! Whole leaves stand alone, in a row where they come in a row; a leaf of zeros becomes a hole; a leaf
-//! whose hash was seen before is not written again. What is shorter than a leaf is packed into shared leaves
-//! without crossing their ends.
+//! Whole leaves stand alone, in a row where they come in a row; a leaf of zeros becomes a hole; a
+//! leaf whose hash was seen before is not written again. What is shorter than a leaf is packed into
+//! shared leaves without crossing their ends.
 
 use std::collections::HashMap;
 use std::vec::Vec;

@@ -17,8 +17,8 @@ use crate::image::hash::Hash;
 
 const FIRST_LINE: &str = "occlum-image-manifest 1";
 
-/// What `dest` was made of, if that is what `scan` and `tag` say now and the file was not touched. A
-/// missing or unreadable manifest only means that the image must be made again.
+/// What `dest` was made of, if that is what `scan` and `tag` say now and the file was not touched.
+/// A missing or unreadable manifest only means that the image must be made again.
 pub fn up_to_date(scan: &Scan, dest: &Path, tag: &[u8]) -> Option<ImageInfo> {
     let text = fs::read_to_string(path_of(dest)).ok()?;
     let metadata = fs::symlink_metadata(dest).ok()?;
@@ -62,8 +62,8 @@ fn render(scan: &Scan, tag: &[u8], info: &ImageInfo, image_mtime_ns: i128) -> St
     )
 }
 
-/// What the text says about the image. Whether it is well-formed to the last byte shows when it is compared
-/// with a fresh one.
+/// What the text says about the image. Whether it is well-formed to the last byte shows when it is
+/// compared with a fresh one.
 fn parse(text: &str) -> Option<ImageInfo> {
     let field = |name: &str| {
         text.lines()

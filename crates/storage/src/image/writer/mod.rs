@@ -3,7 +3,7 @@
 //! ```text
 //! scan --inodes--> feed (thread) --batches--> leaves --pwrite--> output (temporary file)
 //!                                               |
-//!                  metadata (sites, extents, symlinks, directories, inodes) --> tree --> superblock
+//!      metadata (sites, extents, symlinks, directories, inodes) --> tree --> superblock
 //! ```
 //!
 //! Two threads: one reads files, one hashes and writes, while a third only waits for the disk. The
@@ -59,13 +59,13 @@ pub struct ImageInfo {
 pub struct Extras {
     /// Site tables by path relative to the source, as [`Scan::elf_files`] names them.
     pub sites: HashMap<PathBuf, Vec<u8>>,
-    /// Stands for everything that shapes `sites` other than the tree: an image made with another tag is not
-    /// up to date.
+    /// Stands for everything that shapes `sites` other than the tree: an image made with another
+    /// tag is not up to date.
     pub tag: Vec<u8>,
 }
 
-/// Writes the image of `scan` to `dest` and its manifest beside it. `dest` is replaced at the end, in one
-/// step; on an error it is as it was.
+/// Writes the image of `scan` to `dest` and its manifest beside it. `dest` is replaced at the end,
+/// in one step; on an error it is as it was.
 ///
 /// `progress` hears bytes of file content done and of all; it may break to cancel.
 pub fn write_image(
@@ -97,8 +97,9 @@ pub fn write_image(
     Ok(info)
 }
 
-/// An image in memory with this leaf space, whatever it holds, and its root hash. For tests of what a reader does
-/// with fields that no writer would write: the hashes are right, so only its own checks are left.
+/// An image in memory with this leaf space, whatever it holds, and its root hash. For tests of what
+/// a reader does with fields that no writer would write: the hashes are right, so only its own
+/// checks are left.
 pub fn seal(leaf_space: &[u8], inode_table: u64, inode_count: u32) -> (Vec<u8>, Hash) {
     let hashes: Vec<Hash> = leaf_space
         .chunks_exact(LEAF_SIZE)

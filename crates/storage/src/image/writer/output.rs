@@ -1,5 +1,5 @@
-//! The image file while it is written: a temporary beside its place, renamed when it is whole and on
-//! disk.
+//! The image file while it is written: a temporary beside its place, renamed when it is whole and
+//! on disk.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -99,7 +99,8 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After a rename there is nothing to remove; after an error that error is the one to report.
+        // After a rename there is nothing to remove; after an error that error is the one to
+        // report.
         drop(fs::remove_file(&self.path));
     }
 }

@@ -1,7 +1,7 @@
 //! The source tree, in the one order that makes an image reproducible.
 //!
-//! Each directory's names are sorted; inode numbers are given as names are met, a directory's entries in a
-//! row, so that what is listed together lies together.
+//! Each directory's names are sorted; inode numbers are given as names are met, a directory's
+//! entries in a row, so that what is listed together lies together.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -26,8 +26,8 @@ pub struct Scan {
     inodes: Vec<ScannedInode>,
 }
 
-/// A file that begins with the ELF magic. What `path`, `size` and `mtime_ns` name can key a cache of what was
-/// found in it.
+/// A file that begins with the ELF magic. What `path`, `size` and `mtime_ns` name can key a cache
+/// of what was found in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ElfFile {
     /// Relative to the source.
