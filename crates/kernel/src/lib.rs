@@ -17,10 +17,13 @@ extern crate alloc;
 
 pub mod error;
 pub mod fs;
+pub mod futex;
 pub mod mm;
 pub mod process;
 pub mod sched;
+pub mod signal;
 pub mod syscall;
+pub mod time;
 pub mod user;
 pub mod vfs;
 

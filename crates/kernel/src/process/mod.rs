@@ -1,52 +1,45 @@
 //! Processes and threads.
+//!
+//! - [`thread`]: [`Thread`] and [`ThreadState`], one schedulable flow of a program
+//! - [`group`]: [`Process`], a thread group
+//! - [`tree`]: the table of all of them: who has which id, whose child is whose
+//! - [`user_loop`]: a thread's life: run user code, serve what it traps for, repeat
+//! - [`clone`], [`exec`], [`exit`], [`wait`]: how they come and go
+//! - [`elf`], [`load`], [`stack`]: from a file to a program that runs
+//! - [`credentials`], [`limits`], [`usage`]: what a process may do, and has used
+//!
+//! A [`Thread`] names what it works with (memory, descriptors, directories) and never changes. What
+//! stays the same for the thread's whole life, execve included, is its [`ThreadState`]. A thread that
+//! executes a program, or stops sharing something, becomes a new `Thread` with the old `ThreadState`
+//! (`ThreadState::replace_with`); so nothing on the hot path takes a lock to find its memory or files.
+//!
+//! Life of a process: `clone` or `start` enters it into the tree with one thread; when its last thread
+//! ends it is a zombie, until its parent waits for it (or does not care). The parent of orphans is
+//! process 1, the kernel itself, which never cares: programs never see themselves as init.
+//!
+//! Lock order: the tree, then one process's signal lock, then its thread list, then leaves (limits,
+//! usage, names). Nothing that can free an address space or a file is dropped under any of them.
+
+pub mod credentials;
+pub mod exit;
+pub mod group;
+pub mod limits;
+pub mod rip;
+pub mod thread;
+pub mod tree;
+pub mod usage;
+pub mod user_loop;
+pub mod wait;
 
 use alloc::sync::Arc;
 
-use crate::mm::AddressSpace;
+pub use credentials::Credentials;
+pub use group::Process;
+pub use limits::{Limit, Resource};
+pub use thread::{Thread, ThreadState, Work};
+pub use tree::{find_process, find_thread, processes};
+
 use crate::sched::{self, Local};
-use crate::vfs::{FileTable, FsContext};
-
-/// A thread of a user program (a Linux task).
-pub struct Thread {
-    tid: u32,
-    process: Arc<Process>,
-    space: Arc<AddressSpace>,
-    files: Arc<FileTable>,
-    fs: Arc<FsContext>,
-}
-
-/// A thread group.
-pub struct Process {
-    pid: u32,
-}
-
-impl Process {
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-}
-
-impl Thread {
-    pub fn tid(&self) -> u32 {
-        self.tid
-    }
-
-    pub fn process(&self) -> &Arc<Process> {
-        &self.process
-    }
-
-    pub fn space(&self) -> &Arc<AddressSpace> {
-        &self.space
-    }
-
-    pub fn files(&self) -> &Arc<FileTable> {
-        &self.files
-    }
-
-    pub fn fs(&self) -> &Arc<FsContext> {
-        &self.fs
-    }
-}
 
 /// The thread this code runs for, if any.
 pub fn current() -> Option<Arc<Thread>> {

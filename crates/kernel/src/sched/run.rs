@@ -31,6 +31,11 @@ struct Slot {
     interrupted: AtomicBool,
     /// TSC when it was queued.
     queued_at: AtomicU64,
+    /// TSC when it began to run.
+    running_since: AtomicU64,
+    /// Cycles it has run, up to its last switch.
+    cycles: AtomicU64,
+    switches: AtomicU64,
     /// What higher layers attach, by [`Local`].
     locals: [Mutex<Option<Arc<LocalData>>>; 2],
 }
@@ -80,6 +85,9 @@ fn new_slot(name: String) -> Box<Slot> {
         state: AtomicU8::new(EMPTY),
         interrupted: AtomicBool::new(false),
         queued_at: AtomicU64::new(0),
+        running_since: AtomicU64::new(time::tsc()),
+        cycles: AtomicU64::new(0),
+        switches: AtomicU64::new(0),
         locals: [const { Mutex::new(None) }; 2],
     })
 }
@@ -128,19 +136,43 @@ pub fn park() {
     switch_away();
 }
 
-/// Lets a parked task run again, or makes its next [`park`] return at once.
-pub fn unpark(task: &TaskRef) {
+/// Lets a parked task run again, or makes its next [`park`] return at once. Says whether it was parked.
+pub fn unpark(task: &TaskRef) -> bool {
     let slot = slot(task);
-    if slot.state.swap(NOTIFIED, Ordering::AcqRel) == PARKED {
+    let was_parked = slot.state.swap(NOTIFIED, Ordering::AcqRel) == PARKED;
+    if was_parked {
         slot.state.store(EMPTY, Ordering::Release);
         enqueue(task.clone());
     }
+    was_parked
 }
 
-/// Ends the interruptible wait a task is in, or will be in before [`clear_interrupt`].
-pub fn interrupt(task: &TaskRef) {
+/// Ends the interruptible wait a task is in, or will be in before [`clear_interrupt`]. Says whether it
+/// was parked, and so will pass through the kernel before it runs user code.
+pub fn interrupt(task: &TaskRef) -> bool {
     slot(task).interrupted.store(true, Ordering::Release);
-    unpark(task);
+    unpark(task)
+}
+
+/// Cycles a task has run; exact for the current task and for those that do not run.
+pub fn cycles(task: &TaskRef) -> u64 {
+    let slot = slot(task);
+    let booked = slot.cycles.load(Ordering::Relaxed);
+    let is_current = task::with_current(|current| core::ptr::eq(current, &raw const **task));
+    if !is_current {
+        return booked;
+    }
+    booked + time::tsc().saturating_sub(slot.running_since.load(Ordering::Relaxed))
+}
+
+/// How often a task gave up its vCPU.
+pub fn switches(task: &TaskRef) -> u64 {
+    slot(task).switches.load(Ordering::Relaxed)
+}
+
+/// Whether a task waits for an [`unpark`].
+pub fn is_parked(task: &TaskRef) -> bool {
+    slot(task).state.load(Ordering::Relaxed) == PARKED
 }
 
 /// Whether interruptible waits of the current task shall end.
@@ -156,7 +188,26 @@ pub fn clear_interrupt() {
 /// Lets other runnable tasks of this vCPU go first.
 pub fn yield_now() {
     let Some(next) = pop_local() else { return };
+    let now = book_time();
     requeue(current());
+    switch(next, now);
+}
+
+/// Books the time since the last switch on the current task. Only its own vCPU does, before the task
+/// can run elsewhere.
+fn book_time() -> u64 {
+    let now = time::tsc();
+    task::with_current(|task| {
+        let slot = slot(task);
+        let ran = now.saturating_sub(slot.running_since.load(Ordering::Relaxed));
+        slot.cycles.store(slot.cycles.load(Ordering::Relaxed) + ran, Ordering::Relaxed);
+        slot.switches.store(slot.switches.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    });
+    now
+}
+
+fn switch(next: TaskRef, now: u64) {
+    slot(&next).running_since.store(now, Ordering::Relaxed);
     task::switch_to(next);
 }
 
@@ -172,7 +223,9 @@ fn switch_away() {
     if timer::is_armed() && PARKED_VCPUS.load(Ordering::Relaxed) == 0 {
         host::want_tick(true);
     }
-    task::switch_to(next);
+    // A parked task may be running elsewhere already; what it ran there meanwhile is lost to the books.
+    let now = book_time();
+    switch(next, now);
 }
 
 fn enqueue(task: TaskRef) {
@@ -280,7 +333,7 @@ pub fn idle_loop() -> ! {
     loop {
         timer::expire();
         match pop_local().or_else(steal).or_else(search_a_while) {
-            Some(next) => task::switch_to(next),
+            Some(next) => switch(next, time::tsc()),
             None => sleep_in_host(),
         }
     }

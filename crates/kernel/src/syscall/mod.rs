@@ -15,7 +15,7 @@ use occlum_enclave::log;
 use occlum_enclave::user::UserContext;
 use spin::Once;
 
-use crate::error::Result;
+use crate::error::{Restart, Result};
 use crate::process::Thread;
 use crate::user::UserAddr;
 
@@ -108,15 +108,16 @@ fn table() -> &'static [Option<&'static Syscall>] {
     })
 }
 
-/// Serves the system call in `context`'s registers and stores its result in RAX.
-pub fn dispatch(thread: &Arc<Thread>, context: &mut UserContext) {
+/// Serves the system call in `context`'s registers and stores its result in RAX. Says whether the call
+/// is to run again if a signal ended it.
+pub fn dispatch(thread: &Arc<Thread>, context: &mut UserContext) -> Restart {
     let number = context.regs.rax as usize;
     let regs = &context.regs;
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
     let Some(row) = table().get(number).copied().flatten() else {
         trace::unknown(thread, number, &args);
         context.regs.rax = Errno::ENOSYS.to_ret() as u64;
-        return;
+        return Restart::Never;
     };
     let mut call = Call { thread, context, args };
     let is_traced = log::enabled(occlum_abi::boot::LogLevel::Trace);
@@ -127,8 +128,10 @@ pub fn dispatch(thread: &Arc<Thread>, context: &mut UserContext) {
     if is_traced {
         trace::leave(&call, row, &result);
     }
-    context.regs.rax = match result {
-        Ok(value) => value as u64,
-        Err(error) => error.errno.to_ret() as u64,
+    let (value, restart) = match result {
+        Ok(value) => (value as u64, Restart::Never),
+        Err(error) => (error.errno.to_ret() as u64, error.restart),
     };
+    context.regs.rax = value;
+    restart
 }

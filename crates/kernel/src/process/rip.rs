@@ -1,0 +1,11 @@
+//! Where the program thinks it is: patched system-call sites run in stubs.
+
+/// The address in the program's own code for `rip`.
+pub fn original(rip: usize) -> usize {
+    rip
+}
+
+/// Where the code of the program's address `rip` runs.
+pub fn patched(rip: usize) -> usize {
+    rip
+}

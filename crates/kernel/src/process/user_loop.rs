@@ -1,0 +1,115 @@
+//! The life of a thread: run user code, serve what it traps for, look at signals, repeat.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::Arc;
+
+use occlum_enclave::user::{Exception, Trap, UserContext};
+use occlum_enclave::vcpu;
+
+use super::{Thread, Work, exit, thread};
+use crate::error::{Restart, Result};
+use crate::sched::{self, run};
+use crate::signal::deliver::{self, Interrupted, Next};
+use crate::signal::fault;
+use crate::syscall;
+use crate::user::{self, UserAddr};
+
+/// Starts a task that lives the thread's life from `context` on.
+pub(super) fn start(thread: Arc<Thread>, context: Box<UserContext>) -> Result<()> {
+    let name = format!("thread {}", thread.tid());
+    let body = thread.clone();
+    let task = sched::spawn(name, Box::new(move || live(body, context)))?;
+    thread::attach(&task, &thread);
+    thread.set_task(task.clone());
+    sched::unpark(&task);
+    Ok(())
+}
+
+fn live(mut thread: Arc<Thread>, mut context: Box<UserContext>) {
+    // A signal may have come before the task existed.
+    thread.set_work(Work::SIGNAL);
+    let mut interrupted = None;
+    loop {
+        while thread.has_work() || interrupted.is_some() {
+            match prepare(&mut thread, &mut context, interrupted.take()) {
+                Next::Run => {}
+                Next::Again(call) => interrupted = serve_again(&thread, &mut context, call),
+                Next::End => return exit::finish(thread),
+            }
+        }
+        run::before_user();
+        interrupted = match context.run() {
+            Trap::Syscall => serve(&thread, &mut context),
+            Trap::Exception(exception) => serve_exception(&thread, &mut context, exception),
+            Trap::Interrupt => {
+                tick();
+                None
+            }
+        };
+    }
+}
+
+/// Looks at what the thread has to do before user code may run.
+fn prepare(thread: &mut Arc<Thread>, context: &mut UserContext, call: Option<Interrupted>) -> Next {
+    run::clear_interrupt();
+    let work = thread.take_work();
+    if work & Work::REPLACED != 0
+        && let Some(successor) = thread.take_successor()
+    {
+        thread::attach(&sched::current(), &successor);
+        *thread = successor;
+    }
+    deliver::before_user(thread, context, work, call)
+}
+
+/// Serves a system call. Tells what is to be known if a signal interrupted it.
+#[inline]
+fn serve(thread: &Arc<Thread>, context: &mut UserContext) -> Option<Interrupted> {
+    let number = context.regs.rax;
+    match syscall::dispatch(thread, context) {
+        Restart::Never => None,
+        restart => Some(Interrupted { number, restart }),
+    }
+}
+
+/// Runs an interrupted system call again, with what it knew about its time-out.
+fn serve_again(thread: &Arc<Thread>, context: &mut UserContext, call: Interrupted) -> Option<Interrupted> {
+    context.regs.rax = call.number;
+    thread.set_restarting(true);
+    let interrupted = serve(thread, context);
+    thread.set_restarting(false);
+    interrupted
+}
+
+fn tick() {
+    vcpu::take_pending();
+    run::tick();
+}
+
+const SYSCALL_INSTRUCTION: [u8; 2] = [0x0f, 0x05];
+
+fn serve_exception(
+    thread: &Arc<Thread>,
+    context: &mut UserContext,
+    exception: Exception,
+) -> Option<Interrupted> {
+    if exception.vector == Exception::INVALID_OPCODE {
+        let mut code = [0; 2];
+        let has_code = user::read_bytes(UserAddr(context.regs.rip as usize), &mut code).is_ok();
+        if has_code && code == SYSCALL_INSTRUCTION {
+            return serve_trapped(thread, context);
+        }
+    }
+    fault::raise(thread, context, exception);
+    None
+}
+
+/// A `syscall` instruction that was not patched: behaves as the instruction does.
+fn serve_trapped(thread: &Arc<Thread>, context: &mut UserContext) -> Option<Interrupted> {
+    let regs = &mut context.regs;
+    regs.rip += SYSCALL_INSTRUCTION.len() as u64;
+    regs.rcx = regs.rip;
+    regs.r11 = regs.rflags;
+    serve(thread, context)
+}
