@@ -12,7 +12,9 @@ use occlum_sgx::IntoBytes;
 use occlum_sgx::einit::EinitError;
 use occlum_sgx::keyrequest::{KeyName, KeyPolicy, KeyRequest};
 use probe::{DONE, USER_PAGE, command};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -183,6 +185,64 @@ fn a_kick_interrupts_and_reports_nothing() {
         kicker.join().unwrap();
         assert_eq!((cause.signal, cause.vector), (sys::KICK, -1));
         assert_eq!(handled.rsi, 0);
+    });
+}
+
+/// Enters, handles exceptions and interrupts as a vCPU's thread does, until the command is done.
+/// Also gives the number of interrupts.
+fn drive(cpu: &mut SoftwareCpu, command: u64, skip: u64, rdx: u64) -> (Registers, u32) {
+    let mut registers = Registers {
+        rdi: command,
+        rsi: skip,
+        rdx,
+        ..Registers::default()
+    };
+    let mut interrupts = 0;
+    let mut depth = 0;
+    let mut exit = cpu.enter(&mut registers).unwrap();
+    loop {
+        interrupts += u32::from(matches!(exit, Exit::Aex(cause) if cause.is_interrupt()));
+        exit = match exit {
+            Exit::Eexit if depth == 0 => return (registers, interrupts),
+            Exit::Eexit => {
+                depth = 0;
+                cpu.resume(&mut registers).unwrap()
+            }
+            Exit::Aex(_) if depth == 0 => {
+                depth = 1;
+                cpu.enter(&mut registers).unwrap()
+            }
+            Exit::Aex(cause) => {
+                assert!(cause.is_interrupt(), "{cause:?}");
+                cpu.resume(&mut registers).unwrap()
+            }
+        };
+    }
+}
+
+#[test]
+fn no_interrupt_loses_a_register() {
+    with_cpu(|cpu| {
+        let thread = sys::thread_id();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let kicker = std::thread::spawn({
+            let is_over = is_over.clone();
+            move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    sys::signal_thread(thread, sys::KICK).unwrap();
+                    (0..2000).for_each(|_| std::hint::spin_loop());
+                }
+            }
+        });
+        let mut interrupts = 0;
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < deadline || interrupts < 1000 {
+            let (out, count) = drive(cpu, command::KEEP_STATE, 2, 1 << 14);
+            assert_eq!((out.rdi, out.rsi), (DONE, 0));
+            interrupts += count;
+        }
+        is_over.store(true, Ordering::Relaxed);
+        kicker.join().unwrap();
     });
 }
 

@@ -1,10 +1,12 @@
 //! A tiny enclave, written in assembly, that does one thing at each entry. It has the address-space
-//! layout of the real one: code at KERNEL_BASE, vCPU areas, one page of user memory.
+//! layout of the real one: code at KERNEL_BASE, vCPU areas, one page of user memory. To a host that
+//! starts it (RDI = 1) it says that the program has ended with status 7.
 //!
-//! Entered with CSSA = 0 it executes the command in RDI (RSI, RDX are its arguments) and leaves by EEXIT
-//! with RDI = [`DONE`] and RSI, RDX, R8 as its results. Entered with CSSA = 1 it adds the number at
-//! `SKIP` in its vCPU page to the interrupted RIP, and leaves with RDI = 0 (resume), RSI = EXITINFO,
-//! RDX = the interrupted RIP, R8 = EXINFO.MADDR, R9 = EXINFO.ERRCD, R10 = interrupted RAX.
+//! Entered with CSSA = 0 it executes the command in RDI (RSI, RDX are its arguments) and leaves by
+//! EEXIT with RDI = [`DONE`] and RSI, RDX, R8 as its results. Entered with CSSA = 1 after an exception,
+//! it adds what RSI was at the first entry to the interrupted RIP; in any case it leaves with RDI = 0
+//! (resume), RSI = EXITINFO, RDX = the interrupted RIP, R8 = EXINFO.MADDR, R9 = EXINFO.ERRCD,
+//! R10 = the interrupted RAX.
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
@@ -27,7 +29,7 @@ pub const DONE: u64 = 1000;
 /// What goes into RDI.
 pub mod command {
     /// Results: CSSA, RBX, GS base.
-    pub const REPORT: u64 = 1;
+    pub const REPORT: u64 = 15;
     /// UD2.
     pub const INVALID: u64 = 2;
     /// Spins until the exception handler has run.
@@ -39,7 +41,7 @@ pub mod command {
     pub const JUMP: u64 = 6;
     /// Reads from RDX.
     pub const READ: u64 = 7;
-    /// Fills all registers, executes UD2, compares. Result: 0 if all are as before.
+    /// Fills all registers, counts down from RDX, executes UD2, compares. Result: 0 if all are as before.
     pub const KEEP_STATE: u64 = 8;
     /// EGETKEY(RSI = request, RDX = output). Results: RAX, ZF, 1 if other registers were kept.
     pub const EGETKEY: u64 = 9;
@@ -74,6 +76,8 @@ probe_start:
     mov     gs:[0x108], rsi
     mov     qword ptr gs:[0x80], 0
     cmp     edi, 1
+    je      15f
+    cmp     edi, 15
     je      1f
     cmp     edi, 2
     je      2f
@@ -137,11 +141,16 @@ probe_start:
     xor     ecx, ecx
     div     ecx
     jmp     30f
+15: // What a host expects at its first entry: the call Exit(7 << 8).
+    mov     edi, 1
+    mov     esi, 0x700
+    jmp     33f
 14: sysenter
     jmp     30f
 
 8:  // Every register holds a pattern of its own when UD2 is met.
     mov     gs:[0x118], rsp
+    mov     gs:[0x128], rdx
     mov     rax, 0x123456789000
     wrfsbase rax
     mov     rax, 0x1111111111111111
@@ -163,7 +172,11 @@ probe_start:
     movq    xmm0, r14
     movq    xmm15, r15
     fldpi
+    mov     rax, gs:[0x128]
     stc
+82: dec     rax
+    jg      82b
+    mov     rax, 0x1111111111111111
     ud2
     mov     gs:[0x120], rsp
     mov     rsp, 0
@@ -264,8 +277,11 @@ probe_start:
     mov     r8,  gs:[{SSA0} - 16]
     mov     r9d, gs:[{SSA0} - 8]
     mov     r10, gs:[{SSA0} + 0]
+    test    esi, esi
+    jns     21f
     mov     rax, gs:[0x108]
     add     gs:[{SSA0} + 136], rax
+21:
     mov     rsp, gs:[{SSA1} + 144]
     mov     rbp, gs:[{SSA1} + 152]
     mov     rbx, gs:[0x48]
@@ -274,8 +290,8 @@ probe_start:
 
 30: mov     rsp, gs:[{SSA0} + 144]
     mov     rbp, gs:[{SSA0} + 152]
-31: mov     rbx, gs:[0x40]
-    mov     edi, 1000
+31: mov     edi, 1000
+33: mov     rbx, gs:[0x40]
 32: mov     eax, 4
     movabs  rcx, {GATE}
     jmp     rcx
