@@ -7,6 +7,7 @@ use occlum_abi::layout::PAGE_SIZE;
 use occlum_enclave::{host, usermem};
 
 use super::commit;
+use super::grant::no_host_memory;
 use super::space::{AddressSpace, Space, page_range};
 use super::vma::{Prot, Source, Vma};
 use crate::error::{Errno, Error, Result, err};
@@ -118,14 +119,13 @@ impl Space {
     /// Makes granted pages read as zeros the next time.
     fn forget_pages(&mut self, pages: Range<usize>, prot: Prot) -> Result<()> {
         let size = pages.end - pages.start;
-        let no_memory = || Error::new(Errno::ENOMEM, "the host has no memory left");
         if size <= ZERO_MAX && prot.contains(Prot::WRITE) {
-            return usermem::fill(pages.start, 0, size).map_err(|_| no_memory());
+            return usermem::fill(pages.start, 0, size).map_err(|_| no_host_memory());
         }
         if size < RELEASE_MIN {
-            return host::discard_user(pages.start, size, prot.host_bits()).map_err(|_| no_memory());
+            return host::discard_user(pages.start, size, prot.host_bits()).map_err(|_| no_host_memory());
         }
-        host::release_user(pages.start, size).map_err(|_| no_memory())?;
+        host::release_user(pages.start, size).map_err(|_| no_host_memory())?;
         self.granted.remove(pages);
         commit::release(size);
         Ok(())

@@ -41,7 +41,7 @@ impl Space {
         let offset = offset + (range.start - vma.start) as u64;
         self.charge(&range)?;
         let done = set_host_prot(&range, Prot::READ_WRITE)
-            .and_then(|()| load(&**file, offset, range.clone(), &|_, _| {}))
+            .and_then(|()| load(&**file, offset, range.clone(), &|at, piece| self.patch(at, piece)))
             .and_then(|()| match vma.prot {
                 Prot::READ_WRITE => Ok(()),
                 prot => set_host_prot(&range, prot),
@@ -60,7 +60,7 @@ impl Space {
         if size > SETTLE_MAX || prot.is_none() {
             territory::drop_pages(&mut self.territory.warm, range.clone());
             let left = !self.territory.warm.within(range).is_empty();
-            return if left { Err(out_of_host_memory()) } else { Ok(()) };
+            return if left { Err(no_host_memory()) } else { Ok(()) };
         }
         warm.into_iter().try_for_each(|part| self.grant_zeros(part, prot))
     }
@@ -74,7 +74,7 @@ impl Space {
                 set_host_prot(&part, Prot::NONE).inspect_err(|_| commit::drop_warm(size))?;
                 self.territory.warm.insert(part.clone());
             } else {
-                host::release_user(part.start, size).map_err(|_| out_of_host_memory())?;
+                host::release_user(part.start, size).map_err(|_| no_host_memory())?;
             }
             self.granted.remove(part);
             commit::release(size);
@@ -182,20 +182,20 @@ pub(super) fn load(
         let piece = bounce.first(range.end - at);
         file.read_page_data(offset + (at - range.start) as u64, piece)?;
         change(at, piece);
-        usermem::write(at, piece).map_err(|_| out_of_host_memory())?;
+        usermem::write(at, piece).map_err(|_| no_host_memory())?;
     }
     Ok(())
 }
 
 pub(super) fn set_host_prot(range: &Range<usize>, prot: Prot) -> Result<()> {
     host::protect_user(range.start, range.end - range.start, prot.host_bits())
-        .map_err(|_| out_of_host_memory())
+        .map_err(|_| no_host_memory())
 }
 
 fn zero(range: Range<usize>) -> Result<()> {
-    usermem::fill(range.start, 0, range.end - range.start).map_err(|_| out_of_host_memory())
+    usermem::fill(range.start, 0, range.end - range.start).map_err(|_| no_host_memory())
 }
 
-fn out_of_host_memory() -> Error {
+pub(super) fn no_host_memory() -> Error {
     Error::new(Errno::ENOMEM, "the host has no memory left")
 }

@@ -69,12 +69,12 @@ impl Space {
             return Ok(());
         }
         self.retire(range.clone())?;
-        for vma in self.vmas.remove(range) {
+        for vma in self.vmas.remove(range.clone()) {
             if !vma.is_global() {
                 self.territory.give_back(vma.range());
             }
         }
-        Ok(())
+        self.detach_stubs(range)
     }
 
     fn check_limits(&self, request: &MapRequest) -> Result<()> {
@@ -196,6 +196,9 @@ impl Space {
     }
 
     fn prepare_file(&mut self, request: &MapRequest, vma: &Vma) -> Result<()> {
+        if vma.prot.contains(Prot::EXEC) {
+            self.attach_stubs(vma)?;
+        }
         let end = vma.file_end();
         let is_eager = request.is_populated || vma.size() <= FILE_EAGER_MAX;
         if vma.prot.is_none() || end <= vma.start || !is_eager {

@@ -25,7 +25,9 @@ mod ranges;
 mod remap;
 mod request;
 mod shared;
+mod site_table;
 mod space;
+mod stubs;
 mod territory;
 mod vma;
 
@@ -40,7 +42,9 @@ pub use file::{FileIdentity, MappableFile};
 pub use remap::Move;
 pub use request::{Backing, Fixed, MapRequest, MemoryLimits, Sharing};
 pub use shared::{SharedObject, SharedSlot};
+pub use site_table::SiteTable;
 pub use space::{AddressSpace, Mapping, SpaceUsage};
+pub use stubs::{original_rip, patched_rip};
 pub use territory::Placement;
 pub use vma::Prot;
 

@@ -42,6 +42,11 @@ impl Space {
                 return err(Errno::EACCES, "belongs to the kernel");
             }
             Source::Shared { object, .. } => object.add_rights(prot)?,
+            Source::File { .. } if prot.contains(Prot::EXEC) && !part.prot.contains(Prot::EXEC) => {
+                self.attach_stubs(&part)?;
+                self.patch_loaded(&part)?;
+                self.reprotect(part.range(), prot)?;
+            }
             _ => self.reprotect(part.range(), prot)?,
         }
         self.vmas.update(part.range(), |vma| vma.prot = prot);

@@ -5,12 +5,12 @@ use core::ops::Range;
 use occlum_abi::layout::{PAGE_SIZE, USER_END};
 use occlum_enclave::usermem;
 
-use super::grant::set_host_prot;
+use super::grant::{no_host_memory, set_host_prot};
 use super::request::MapRequest;
 use super::space::{AddressSpace, Space, check_available, is_mappable, page_range};
 use super::territory::Placement;
 use super::vma::{Prot, Source, Vma};
-use crate::error::{Errno, Error, Result, err};
+use crate::error::{Errno, Result, err};
 
 /// May the mapping move, and where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +153,7 @@ impl Space {
             }
             self.grant_zeros(target.clone(), Prot::READ_WRITE)?;
             usermem::copy(target.start, part.start, part.end - part.start)
-                .map_err(|_| Error::new(Errno::ENOMEM, "the host has no memory left"))?;
+                .map_err(|_| no_host_memory())?;
             if prot != Prot::READ_WRITE {
                 set_host_prot(&target, prot)?;
             }

@@ -21,11 +21,11 @@ use occlum_enclave::{host, log, usermem};
 use super::commit;
 use super::fault::CLUSTER;
 use super::file::{FileIdentity, MappableFile};
-use super::grant::{BOUNCE_SIZE, Bounce, load, set_host_prot};
+use super::grant::{BOUNCE_SIZE, Bounce, load, no_host_memory, set_host_prot};
 use super::ranges::RangeSet;
 use super::territory;
 use super::vma::Prot;
-use crate::error::{Errno, Error, Result, err};
+use crate::error::{Errno, Result, err};
 use crate::sched::{Mutex, SpinLock};
 
 /// Addresses reserved for an object: room for the file to grow.
@@ -188,7 +188,7 @@ impl SharedObject {
             .and_then(|()| set_host_prot(&range, pages.rights));
         if done.is_err() {
             commit::release(size);
-            host::release_user(range.start, size).map_err(|_| no_memory())?;
+            host::release_user(range.start, size).map_err(|_| no_host_memory())?;
             return done;
         }
         pages.loaded.insert(range);
@@ -206,7 +206,7 @@ impl SharedObject {
         for part in self.loaded_parts(&pages, range.start..end) {
             for at in part.clone().step_by(BOUNCE_SIZE) {
                 let piece = bounce.first(part.end - at);
-                usermem::read(at, piece).map_err(|_| no_memory())?;
+                usermem::read(at, piece).map_err(|_| no_host_memory())?;
                 self.file.write_page_data(at.wrapping_sub(self.base) as u64, piece)?;
             }
         }
@@ -218,7 +218,7 @@ impl SharedObject {
         for part in self.loaded_parts(&pages, offset..offset + buf.len() as u64) {
             let at = part.start.wrapping_sub(self.base) - offset as usize;
             let piece = &mut buf[at..at + (part.end - part.start)];
-            usermem::read(part.start, piece).map_err(|_| no_memory())?;
+            usermem::read(part.start, piece).map_err(|_| no_host_memory())?;
         }
         Ok(())
     }
@@ -243,7 +243,7 @@ impl SharedObject {
         }
         for part in pages.loaded.within(page_end..self.window.end.max(page_end)) {
             let size = part.end - part.start;
-            host::release_user(part.start, size).map_err(|_| no_memory())?;
+            host::release_user(part.start, size).map_err(|_| no_host_memory())?;
             pages.loaded.remove(part);
             commit::release(size);
         }
@@ -283,15 +283,11 @@ fn with_write<T>(
     write: impl FnOnce() -> core::result::Result<T, usermem::Fault>,
 ) -> Result<T> {
     if rights.contains(Prot::WRITE) {
-        return write().map_err(|_| no_memory());
+        return write().map_err(|_| no_host_memory());
     }
     let pages = part.start & !(PAGE_SIZE - 1)..part.end.next_multiple_of(PAGE_SIZE);
     set_host_prot(&pages, Prot::READ_WRITE)?;
-    let result = write().map_err(|_| no_memory());
+    let result = write().map_err(|_| no_host_memory());
     set_host_prot(&pages, rights)?;
     result
-}
-
-fn no_memory() -> Error {
-    Error::new(Errno::ENOMEM, "the host has no memory left")
 }

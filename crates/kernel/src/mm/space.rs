@@ -1,5 +1,6 @@
 //! [`AddressSpace`]: the mappings of one process, or of several that share them (CLONE_VM).
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 
@@ -10,6 +11,7 @@ use super::commit;
 use super::file::FileIdentity;
 use super::ranges::RangeSet;
 use super::request::MemoryLimits;
+use super::stubs::StubArea;
 use super::territory::Territory;
 use super::vma::{Prot, Source, Vma, VmaSet};
 use crate::error::{Errno, Result, err};
@@ -27,6 +29,8 @@ pub(super) struct Space {
     /// Pages that mappings have, but for those of global objects. Disjoint from `territory.warm`.
     pub granted: RangeSet,
     pub brk: Brk,
+    /// Areas of patched system calls, by the address of their first stub.
+    pub stubs: BTreeMap<usize, StubArea>,
     pub limits: MemoryLimits,
 }
 
@@ -67,6 +71,7 @@ impl AddressSpace {
             territory: Territory::new()?,
             granted: RangeSet::new(),
             brk: Brk::default(),
+            stubs: BTreeMap::new(),
             limits: MemoryLimits::default(),
         };
         Ok(Arc::new(AddressSpace { inner: Mutex::new(space) }))
