@@ -2,7 +2,8 @@
 //!
 //! - [`args`], [`loader`]: from the command line to an initialised enclave
 //! - [`instance`]: what the threads of a running enclave share; [`vcpu`]: one of them
-//! - [`ocall`]: what the enclave's kernel asks for; [`ticker`]: what makes it switch tasks
+//! - [`ocall`]: what the enclave's kernel asks for; [`ticker`]: what makes it switch tasks;
+//!   [`terminal`]: left as it was found
 //! - [`cpu`]: the SGX CPU (in software)
 //! - [`memory`]: the enclave's range and memory shared with it; [`sys`]: system calls without a wrapper
 //!
@@ -16,5 +17,6 @@ pub mod loader;
 pub mod memory;
 pub mod ocall;
 pub mod sys;
+pub mod terminal;
 pub mod ticker;
 pub mod vcpu;

@@ -161,6 +161,18 @@ struct SignalAction {
     mask: u64,
 }
 
+impl SignalAction {
+    /// SIG_DFL or SIG_IGN.
+    fn without_code(handler: usize) -> SignalAction {
+        SignalAction {
+            handler,
+            flags: 0,
+            restorer: 0,
+            mask: 0,
+        }
+    }
+}
+
 /// Installs a handler that runs on the signal stack with nothing blocked.
 ///
 /// # Safety
@@ -185,17 +197,23 @@ pub unsafe fn set_handler(signal: i32, handler: usize, restorer: usize) -> Resul
 /// Back to the default action.
 pub fn reset_handler(signal: i32) -> Result<(), Errno> {
     // SAFETY: the default action runs no code of ours.
-    unsafe {
-        set_action(
-            signal,
-            &SignalAction {
-                handler: libc::SIG_DFL,
-                flags: 0,
-                restorer: 0,
-                mask: 0,
-            },
-        )
-    }
+    unsafe { set_action(signal, &SignalAction::without_code(libc::SIG_DFL)) }
+}
+
+/// Whether a signal is ignored, as under nohup(1).
+pub fn is_ignored(signal: i32) -> Result<bool, Errno> {
+    let mut action = SignalAction::without_code(libc::SIG_DFL);
+    let none = ptr::null::<u8>();
+    // SAFETY: as in `set_action`; only the old action is asked for.
+    let result = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, none, &raw mut action, 8) };
+    check(result as i32)?;
+    Ok(action.handler == libc::SIG_IGN)
+}
+
+/// Ignores a signal.
+pub fn ignore(signal: i32) -> Result<(), Errno> {
+    // SAFETY: runs no code of ours.
+    unsafe { set_action(signal, &SignalAction::without_code(libc::SIG_IGN)) }
 }
 
 /// # Safety
@@ -267,6 +285,11 @@ fn check(result: i32) -> Result<(), Errno> {
         }));
     }
     Ok(())
+}
+
+/// Whether a request that `terminal_request` takes changes the terminal's settings.
+pub fn is_terminal_change(request: u32) -> bool {
+    [libc::TCSETS, libc::TCSETSW, libc::TCSETSF].contains(&u64::from(request))
 }
 
 /// Terminal requests the enclave may make, with the bytes they read or write.

@@ -10,6 +10,7 @@ use crate::error::EXIT_STATUS;
 use crate::instance::Instance;
 use crate::ocall;
 use crate::sys;
+use crate::terminal;
 use occlum_abi::ocall::{Entry, Ocall};
 use std::sync::Arc;
 
@@ -88,6 +89,7 @@ fn describe(cause: &AexCause, cpu: &impl Cpu) -> String {
 }
 
 fn stop(reason: &str) -> ! {
+    terminal::restore();
     eprintln!("error: occlum-host: {reason}");
     sys::exit(EXIT_STATUS)
 }

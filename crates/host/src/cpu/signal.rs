@@ -8,6 +8,7 @@
 use super::asm;
 use super::frame::{AexCause, HostThread};
 use crate::sys;
+use crate::terminal;
 use occlum_sgx::attributes::Miscselect;
 use occlum_sgx::ssa::{self, Exinfo, ExitInfo, Gprsgx};
 use rustix::io::Errno;
@@ -22,6 +23,9 @@ const SIGNALS: [i32; 7] = [
     libc::SIGSYS,
     sys::KICK,
 ];
+
+/// Signals by which somebody outside ends the process. They come to vCPU threads: others block them.
+const TERMINATING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
 const INVALID_OPCODE: u8 = 6;
 const GENERAL_PROTECTION: u8 = 13;
@@ -56,6 +60,18 @@ pub fn install_handlers() -> Result<(), Errno> {
     Ok(())
 }
 
+/// Ends the process properly when a terminating signal comes. Signals that were ignored stay so.
+pub fn install_terminating_handlers() -> Result<(), Errno> {
+    let (handler, restorer) = asm::signal_addresses();
+    for signal in TERMINATING {
+        if !sys::is_ignored(signal)? {
+            // SAFETY: as above; by now, all threads are vCPUs or block signals.
+            unsafe { sys::set_handler(signal, handler, restorer)? };
+        }
+    }
+    Ok(())
+}
+
 /// Called by `cpu_signal_entry`. Returns 1 if this was an AEX, 0 to continue where the signal came.
 pub extern "C" fn signal_handler(
     info: *const libc::siginfo_t,
@@ -67,6 +83,9 @@ pub extern "C" fn signal_handler(
 ) -> u32 {
     // SAFETY: the kernel's signal frame, and this thread's block; nobody else uses them meanwhile.
     let (info, context, thread) = unsafe { (SignalInfo::read(info), &*context, &mut *thread) };
+    if TERMINATING.contains(&info.signal) {
+        return end_by(info.signal);
+    }
     let mut state = Interrupted {
         context,
         registers: context.uc_mcontext.gregs,
@@ -287,6 +306,7 @@ fn outside(info: &SignalInfo, state: &Interrupted) -> u32 {
 /// Ends the process as the signal's default action does: the instruction that raised it is executed
 /// again, or the signal is sent again.
 fn end_by(signal: i32) -> u32 {
+    terminal::restore();
     let _ = sys::reset_handler(signal);
     let _ = sys::signal_thread(sys::thread_id(), signal);
     0

@@ -20,6 +20,7 @@ use crate::cpu::Registers;
 use crate::error::EXIT_STATUS;
 use crate::instance::Instance;
 use crate::sys;
+use crate::terminal;
 use crate::ticker;
 use occlum_abi::ocall::{Ocall, StopReason};
 use rustix::io::Errno;
@@ -165,6 +166,7 @@ fn stop(reason: u64) -> ! {
     ];
     let known = REASONS.iter().find(|(known, _)| *known as u64 == reason);
     let text = known.map_or("no known reason", |(_, text)| text);
+    terminal::restore();
     eprintln!("error: the enclave has stopped: {text}");
     sys::exit(EXIT_STATUS)
 }

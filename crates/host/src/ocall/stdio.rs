@@ -7,6 +7,7 @@
 use super::files::File;
 use super::{Call, Served};
 use crate::sys;
+use crate::terminal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{self, Errno, IoSlice, IoSliceMut, ReadWriteFlags};
 use rustix::time::Timespec;
@@ -97,6 +98,9 @@ pub(super) fn ioctl(call: &Call) -> Served {
     let file = call.file()?;
     let request = u32::try_from(call.args[1]).map_err(|_| Errno::INVAL)?;
     let buffer = call.buffer(2)?;
+    if sys::is_terminal_change(request) {
+        terminal::remember();
+    }
     sys::terminal_request(&file, request, buffer)?;
     Ok(().into())
 }
