@@ -73,6 +73,8 @@ pub const SIM_TCS_HIDDEN: usize = 4088;
 
 /// Offsets in the per-vCPU page (GS-relative) that code outside the kernel's Rust depends on.
 pub mod vcpu_page {
+    /// The vCPU's number, for the vDSO's getcpu.
+    pub const INDEX: usize = 0x8;
     /// Entry of a patched system-call site: `jmp *%gs:SYSCALL_ENTRY`.
     pub const SYSCALL_ENTRY: usize = 0x10;
 }

@@ -41,6 +41,7 @@ pub(crate) struct VcpuPage {
 }
 
 const _: () = assert!(offset_of!(VcpuPage, syscall_entry) == layout::vcpu_page::SYSCALL_ENTRY);
+const _: () = assert!(offset_of!(VcpuPage, index) == layout::vcpu_page::INDEX);
 const _: () = assert!(size_of::<VcpuPage>() <= layout::PAGE_SIZE);
 
 /// The page of the vCPU this code runs on.

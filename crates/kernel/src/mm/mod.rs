@@ -3,7 +3,8 @@
 //! - [`AddressSpace`]: the mappings of a process; mmap(2) and its family are methods of it
 //! - [`fault`]: makes a page present when it is first touched
 //! - [`MappableFile`], [`SharedSlot`]: what the file layer gives and gets
-//! - [`commit`]: the bound on all user memory
+//! - [`Usage`]: the bound on all user memory (`commit.rs`)
+//! - [`vdso`]: clocks without system calls; [`original_rip`]: patched system calls, seen from outside
 //!
 //! All processes live in one range, each at addresses of its own (`territory.rs`). A page is *granted*
 //! when the host's page tables let user code at it; the invariant is that granted pages have exactly
@@ -29,6 +30,7 @@ mod site_table;
 mod space;
 mod stubs;
 mod territory;
+pub mod vdso;
 mod vma;
 
 use alloc::sync::Arc;
@@ -56,7 +58,7 @@ pub const PAGE_SIZE: usize = occlum_abi::layout::PAGE_SIZE;
 /// Called once at boot, before the first space.
 pub fn init(config: &BootConfig) -> Result<()> {
     commit::set_limit(usize::try_from(config.resource_limits.user_space_size).unwrap_or(usize::MAX));
-    Ok(())
+    vdso::init()
 }
 
 /// The address space of the current task, if it has one.

@@ -13,6 +13,7 @@ use super::ranges::RangeSet;
 use super::request::MemoryLimits;
 use super::stubs::StubArea;
 use super::territory::Territory;
+use super::vdso;
 use super::vma::{Prot, Source, Vma, VmaSet};
 use crate::error::{Errno, Result, err};
 use crate::sched::Mutex;
@@ -64,10 +65,12 @@ pub struct SpaceUsage {
 }
 
 impl AddressSpace {
-    /// A space with nothing in it.
+    /// A space with nothing in it but the vDSO.
     pub fn new() -> Result<Arc<AddressSpace>> {
+        let mut vmas = VmaSet::default();
+        vdso::map_into(&mut vmas);
         let space = Space {
-            vmas: VmaSet::default(),
+            vmas,
             territory: Territory::new()?,
             granted: RangeSet::new(),
             brk: Brk::default(),
