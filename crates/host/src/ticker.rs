@@ -51,9 +51,10 @@ fn tick(instance: &Instance) {
     sys::be_punctual();
     let shared = instance.shared();
     let mut idle_periods = 0;
+    let mut helped = 0;
     loop {
         sleep(PERIOD);
-        if serve_wishes(instance) {
+        if serve_wishes(instance, &mut helped) {
             idle_periods = 0;
         } else {
             idle_periods += 1;
@@ -66,14 +67,21 @@ fn tick(instance: &Instance) {
     }
 }
 
-/// Whether there were any.
-fn serve_wishes(instance: &Instance) -> bool {
+/// Wakes a parked vCPU to help the first that wishes it; interrupts those that were helped by the tick
+/// before and wish again, and all when nobody is parked. `helped` has a bit for each vCPU. Says whether
+/// there were wishes.
+fn serve_wishes(instance: &Instance, helped: &mut u64) -> bool {
     let wanting = |vcpu: &usize| instance.shared().want_tick[*vcpu].load(Ordering::SeqCst) != 0;
-    let mut is_helped = false;
+    let helped_before = std::mem::take(helped);
+    let mut has_woken = false;
     let mut is_wanted = false;
     for vcpu in (0..instance.vcpus).filter(wanting) {
-        is_helped = is_helped || instance.parking.wake_any(vcpu);
-        if !is_helped {
+        let bit = 1 << vcpu;
+        let is_in_vain = helped_before & bit != 0;
+        has_woken = has_woken || (!is_in_vain && instance.parking.wake_any(vcpu));
+        if has_woken && !is_in_vain {
+            *helped |= bit;
+        } else {
             instance.parking.interrupt(vcpu);
         }
         is_wanted = true;

@@ -394,6 +394,36 @@ fn whoever_stays_parked_polls() {
 }
 
 #[test]
+fn wake_ups_leave_nothing_behind() {
+    const WAKES: usize = 20_000;
+    let (_turn, kernel) = turn();
+    let scratch = Scratch::new("wakes");
+    let fd = kernel
+        .open(NO_DIRECTORY, &scratch.fifo(), libc::O_RDWR)
+        .unwrap();
+    assert_eq!(kernel.call(Ocall::EventAdd, &[fd, POLLIN]), Ok(0));
+    let other = kernel.other();
+    let waker = std::thread::spawn(move || {
+        for _ in 0..WAKES {
+            assert_eq!(other.call(Ocall::Wake, &[0]), Ok(0));
+        }
+    });
+    while !waker.is_finished() {
+        let deadline = time::now_ns(ClockId::Monotonic) + 1_000_000;
+        assert_eq!(kernel.call(Ocall::Park, &[deadline]), Ok(0));
+    }
+    waker.join().unwrap();
+    let deadline = time::now_ns(ClockId::Monotonic) + 10_000_000;
+    let mut early = 0;
+    while time::now_ns(ClockId::Monotonic) < deadline {
+        assert_eq!(kernel.call(Ocall::Park, &[deadline]), Ok(0));
+        early += 1;
+    }
+    assert!(early <= 3, "parking returned {early} times");
+    assert_eq!(kernel.call(Ocall::Close, &[fd]), Ok(0));
+}
+
+#[test]
 fn reading_and_writing_do_not_block() {
     let (_turn, kernel) = turn();
     let scratch = Scratch::new("nonblocking");

@@ -47,7 +47,8 @@ pub(super) fn open(call: &Call) -> Served {
     // A FIFO without a peer must not stop the vCPU, and a terminal must not become the host's.
     let flags =
         OFlags::from_bits_retain(flags) | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mode = if flags.contains(OFlags::CREATE) {
+    let is_new = flags.contains(OFlags::CREATE) || flags.contains(OFlags::TMPFILE);
+    let mode = if is_new {
         mode(call.args[4])?
     } else {
         Mode::empty()

@@ -68,7 +68,8 @@ struct Seat {
 struct Watches {
     /// Whether a descriptor that epoll knows still waits for its event.
     known: BTreeMap<i32, bool>,
-    /// Events of files that epoll does not take because they are always ready.
+    /// Events to be collected, among them those of files that epoll does not take because they are
+    /// always ready.
     ready: Vec<HostEvent>,
 }
 
@@ -246,27 +247,19 @@ impl Parking {
         if self.armed.load(Ordering::Acquire) == 0 {
             return 0;
         }
-        let (slots, _) = buffer.as_chunks_mut::<{ size_of::<HostEvent>() }>();
-        let mut events = std::mem::take(&mut self.lock().ready);
-        let mut from_epoll = Vec::with_capacity(64);
+        let mut fired = Vec::with_capacity(64);
         // Without events, as when interrupted, the kernel asks again.
-        let _ = epoll::wait(&self.epoll, spare_capacity(&mut from_epoll), Some(&AT_ONCE));
-        events.extend(from_epoll.iter().map(event_of));
+        let _ = epoll::wait(&self.epoll, spare_capacity(&mut fired), Some(&AT_ONCE));
+        let (slots, _) = buffer.as_chunks_mut::<{ size_of::<HostEvent>() }>();
         let mut watches = self.lock();
-        for event in &from_epoll {
-            watches
-                .known
-                .entry(event.data.u64() as i32)
-                .and_modify(|armed| *armed = false);
-        }
-        let rest = events.split_off(events.len().min(slots.len()));
-        self.armed.fetch_sub(events.len(), Ordering::AcqRel);
-        watches.ready.extend(rest);
-        for (slot, event) in slots.iter_mut().zip(&events) {
+        fired.iter().for_each(|event| watches.fire(event));
+        let count = watches.ready.len().min(slots.len());
+        self.armed.fetch_sub(count, Ordering::AcqRel);
+        for (slot, event) in slots.iter_mut().zip(watches.ready.drain(..count)) {
             slot[..4].copy_from_slice(&event.fd.to_le_bytes());
             slot[4..].copy_from_slice(&event.events.to_le_bytes());
         }
-        events.len()
+        count
     }
 
     fn park(&self, vcpu: usize, deadline_ns: u64, shared: &SharedPage, buffer: &mut [u8]) -> usize {
@@ -279,12 +272,9 @@ impl Parking {
         shared.parked.fetch_or(bit, Ordering::SeqCst);
         let has_polled = self.wait(vcpu, deadline_ns);
         shared.parked.fetch_and(!bit, Ordering::SeqCst);
-        let was_notified = seat.state.swap(AWAKE, Ordering::AcqRel) == NOTIFIED;
+        seat.state.store(AWAKE, Ordering::Release);
         if !has_polled {
             return 0;
-        }
-        if was_notified {
-            seat.silence();
         }
         let count = self.collect(buffer);
         self.poller.store(NOBODY, Ordering::Release);
@@ -329,6 +319,9 @@ impl Parking {
         let timeout = (deadline_ns != NEVER).then(|| time_until(deadline_ns));
         // Whatever ends it, an interruption included, the kernel looks what there is to do.
         let _ = poll(&mut fds, timeout.as_ref());
+        if !fds[0].revents().is_empty() {
+            seat.silence();
+        }
     }
 
     /// If descriptors are watched and nobody polls, one that is parked shall.
@@ -346,6 +339,26 @@ impl Parking {
         self.watches
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Watches {
+    /// Takes an event from epoll, unless the descriptor was forgotten meanwhile.
+    fn fire(&mut self, event: &epoll::Event) {
+        let number = event.data.u64() as u32;
+        let Some(armed) = self
+            .known
+            .get_mut(&number.cast_signed())
+            .filter(|armed| **armed)
+        else {
+            return;
+        };
+        *armed = false;
+        let flags = event.flags;
+        self.ready.push(HostEvent {
+            fd: number,
+            events: flags.bits() & REPORTED.bits(),
+        });
     }
 }
 
@@ -387,17 +400,9 @@ impl Seat {
         let _ = io::write(&self.doorbell, &1u64.to_ne_bytes());
     }
 
-    /// If the one who rings is late, the next poll returns early, which does no harm.
+    /// A bell that is rung late ends the next poll early, which does no harm.
     fn silence(&self) {
         let _ = io::read(&self.doorbell, &mut [0; 8]);
-    }
-}
-
-fn event_of(event: &epoll::Event) -> HostEvent {
-    let flags = event.flags;
-    HostEvent {
-        fd: event.data.u64() as u32,
-        events: flags.bits() & REPORTED.bits(),
     }
 }
 
