@@ -70,6 +70,11 @@ ocalls! {
     /// (ptr, len) -> len: fill from the host's randomness. Untrusted; never used for keys.
     Random = 12,
 
+    /// (addr, len, prot, src) Replace pages: the new ones have the permissions `prot` and the content of
+    /// `len` bytes of enclave memory at `src`, and no thread ever sees them half-made (EAUG with
+    /// EACCEPTCOPY). What was at `addr` is lost.
+    Install = 13,
+
     /// (fd, ptr, len) non-blocking read(2) on standard input/output/error 0..=2 or a descriptor the
     /// host opened; EAGAIN when it would block.
     Read = 20,

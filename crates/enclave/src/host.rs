@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use occlum_abi::errno::Errno;
 use occlum_abi::layout::{self, ELRANGE_END, PAGE_SIZE, USER_BASE, USER_END};
-use occlum_abi::ocall::{Ocall, SharedPage, StopReason};
+use occlum_abi::ocall::{Ocall, PROTECT_POPULATE, SharedPage, StopReason};
 
 use crate::copy;
 use crate::entry;
@@ -287,6 +287,20 @@ pub struct ProtectError;
 pub fn protect_user(addr: usize, size: usize, prot: u32) -> Result<(), ProtectError> {
     check_user_range(addr, size);
     memory_call(Ocall::Protect, addr, size, prot)
+}
+
+/// Permissions for [`protect_user`]: the (writable) pages will be used at once, bring them in now.
+pub const PROT_POPULATE: u32 = PROTECT_POPULATE as u32;
+
+/// Replaces user pages by new ones that hold `content`, which no thread sees half-made.
+///
+/// # Panics
+/// As [`protect_user`], with `content` a whole number of pages.
+pub fn install_user(addr: usize, content: &[u8], prot: u32) -> Result<(), ProtectError> {
+    check_user_range(addr, content.len());
+    let (source, size) = (content.as_ptr() as u64, content.len() as u64);
+    let (result, _) = ocall(Ocall::Install, [addr as u64, size, u64::from(prot), source, 0]);
+    if result == 0 { Ok(()) } else { Err(ProtectError) }
 }
 
 /// Drops user pages: their content is lost and they become inaccessible.

@@ -41,6 +41,14 @@ pub(super) fn discard(call: &Call) -> Served {
     Ok(().into())
 }
 
+pub(super) fn install(call: &Call) -> Served {
+    let pages = pages(call)?;
+    let (protection, _) = protection(call.args[2])?;
+    let source = usize::try_from(call.args[3]).map_err(|_| Errno::INVAL)?;
+    call.instance.enclave.range().install(pages, protection, source)?;
+    Ok(().into())
+}
+
 fn pages(call: &Call) -> Result<Range<usize>, Errno> {
     let start = usize::try_from(call.args[0]).map_err(|_| Errno::INVAL)?;
     let size = usize::try_from(call.args[1]).map_err(|_| Errno::INVAL)?;

@@ -92,6 +92,7 @@ fn dispatch(ocall: Ocall, call: &Call) -> Served {
         Ocall::Protect => memory::protect(call),
         Ocall::Release => memory::release(call),
         Ocall::Discard => memory::discard(call),
+        Ocall::Install => memory::install(call),
         Ocall::UpdateTime => time::update(call),
         Ocall::Random => random(call),
         Ocall::Read => stdio::read(call),

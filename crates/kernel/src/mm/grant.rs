@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 const WARM_PART_MAX: usize = 16 << 20;
 /// Warm pages under a new lazily granted mapping: up to this much is zeroed and granted at once.
 const SETTLE_MAX: usize = 1 << 20;
-/// File data moves in pieces of 2^4 pages.
-const BOUNCE_ORDER: usize = 4;
+/// File data moves in pieces of 2^5 pages: one cluster of a lazily loaded file.
+const BOUNCE_ORDER: usize = 5;
 pub(super) const BOUNCE_SIZE: usize = PAGE_SIZE << BOUNCE_ORDER;
 
 impl Space {
@@ -40,12 +40,12 @@ impl Space {
         let Source::File { file, offset } = &vma.source else { return Ok(()) };
         let offset = offset + (range.start - vma.start) as u64;
         self.charge(&range)?;
-        let done = set_host_prot(&range, Prot::READ_WRITE)
-            .and_then(|()| load(&**file, offset, range.clone(), &|at, piece| self.patch(at, piece)))
-            .and_then(|()| match vma.prot {
-                Prot::READ_WRITE => Ok(()),
-                prot => set_host_prot(&range, prot),
-            });
+        let data = FileData { file: &**file, offset, patch: &|at, piece| self.patch(at, piece) };
+        let done = if self.is_shown_to_others() {
+            data.install(range.clone(), vma.prot)
+        } else {
+            data.load(range.clone(), vma.prot)
+        };
         self.settle(range, done)
     }
 
@@ -170,21 +170,47 @@ impl Bounce {
     }
 }
 
-/// Copies file data to pages that the kernel may write, after `change(address, data)` had a look.
-pub(super) fn load(
-    file: &dyn MappableFile,
-    offset: u64,
-    range: Range<usize>,
-    change: &dyn Fn(usize, &mut [u8]),
-) -> Result<()> {
-    let mut bounce = Bounce::new()?;
-    for at in range.clone().step_by(BOUNCE_SIZE) {
-        let piece = bounce.first(range.end - at);
-        file.read_page_data(offset + (at - range.start) as u64, piece)?;
-        change(at, piece);
-        usermem::write(at, piece).map_err(|_| no_host_memory())?;
+/// A part of a file on its way to user pages.
+pub(super) struct FileData<'a> {
+    pub file: &'a dyn MappableFile,
+    pub offset: u64,
+    /// Called with the address and content of each piece before it gets there.
+    pub patch: &'a dyn Fn(usize, &mut [u8]),
+}
+
+impl FileData<'_> {
+    /// Fills pages in place. Nobody else may see them meanwhile.
+    pub fn load(&self, range: Range<usize>, prot: Prot) -> Result<()> {
+        populate(&range)?;
+        self.pieces(range.clone(), |at, piece| {
+            usermem::write(at, piece).map_err(|_| no_host_memory())
+        })?;
+        if prot == Prot::READ_WRITE { Ok(()) } else { set_host_prot(&range, prot) }
     }
-    Ok(())
+
+    /// Makes pages that appear whole, for ranges that other threads may touch at any time.
+    pub fn install(&self, range: Range<usize>, prot: Prot) -> Result<()> {
+        self.pieces(range, |at, piece| {
+            host::install_user(at, piece, prot.host_bits()).map_err(|_| no_host_memory())
+        })
+    }
+
+    fn pieces(&self, range: Range<usize>, put: impl Fn(usize, &[u8]) -> Result<()>) -> Result<()> {
+        let mut bounce = Bounce::new()?;
+        for at in range.clone().step_by(BOUNCE_SIZE) {
+            let piece = bounce.first(range.end - at);
+            self.file.read_page_data(self.offset + (at - range.start) as u64, piece)?;
+            (self.patch)(at, piece);
+            put(at, piece)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes pages writable that will all be written now.
+fn populate(range: &Range<usize>) -> Result<()> {
+    let prot = Prot::READ_WRITE.host_bits() | host::PROT_POPULATE;
+    host::protect_user(range.start, range.end - range.start, prot).map_err(|_| no_host_memory())
 }
 
 pub(super) fn set_host_prot(range: &Range<usize>, prot: Prot) -> Result<()> {

@@ -56,7 +56,10 @@ impl Space {
         let vma = new_vma(request, start, source);
         let range = vma.range();
         self.vmas.insert(vma.clone());
-        if let Err(error) = self.prepare(request, &vma) {
+        self.is_mapping = true;
+        let prepared = self.prepare(request, &vma);
+        self.is_mapping = false;
+        if let Err(error) = prepared {
             // The program never saw the mapping.
             self.unmap(range)?;
             return Err(error);

@@ -21,7 +21,7 @@ use occlum_enclave::{host, log, usermem};
 use super::commit;
 use super::fault::CLUSTER;
 use super::file::{FileIdentity, MappableFile};
-use super::grant::{BOUNCE_SIZE, Bounce, load, no_host_memory, set_host_prot};
+use super::grant::{BOUNCE_SIZE, Bounce, FileData, no_host_memory, set_host_prot};
 use super::ranges::RangeSet;
 use super::territory;
 use super::vma::Prot;
@@ -183,9 +183,9 @@ impl SharedObject {
         let size = range.end - range.start;
         commit::grant(size)?;
         let offset = (range.start.wrapping_sub(self.base)) as u64;
-        let done = set_host_prot(&range, Prot::READ_WRITE)
-            .and_then(|()| load(&*self.file, offset, range.clone(), &|_, _| {}))
-            .and_then(|()| set_host_prot(&range, pages.rights));
+        // Other processes may touch the pages at any time.
+        let data = FileData { file: &*self.file, offset, patch: &|_, _| {} };
+        let done = data.install(range.clone(), pages.rights);
         if done.is_err() {
             commit::release(size);
             host::release_user(range.start, size).map_err(|_| no_host_memory())?;

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use occlum_abi::layout::{PAGE_SIZE, USER_BASE, USER_END};
 
@@ -21,6 +22,8 @@ use crate::sched::Mutex;
 /// The user memory of a process.
 pub struct AddressSpace {
     pub(super) inner: Mutex<Space>,
+    /// Threads that run in it.
+    threads: Arc<AtomicUsize>,
 }
 
 /// What an [`AddressSpace`] guards.
@@ -33,6 +36,9 @@ pub(super) struct Space {
     /// Areas of patched system calls, by the address of their first stub.
     pub stubs: BTreeMap<usize, StubArea>,
     pub limits: MemoryLimits,
+    /// A mapping is being made: the program does not know its address yet.
+    pub is_mapping: bool,
+    threads: Arc<AtomicUsize>,
 }
 
 /// One line of `/proc/PID/maps`.
@@ -67,6 +73,7 @@ pub struct SpaceUsage {
 impl AddressSpace {
     /// A space with nothing in it but the vDSO.
     pub fn new() -> Result<Arc<AddressSpace>> {
+        let threads = Arc::new(AtomicUsize::new(0));
         let mut vmas = VmaSet::default();
         vdso::map_into(&mut vmas);
         let space = Space {
@@ -76,8 +83,19 @@ impl AddressSpace {
             brk: Brk::default(),
             stubs: BTreeMap::new(),
             limits: MemoryLimits::default(),
+            is_mapping: false,
+            threads: threads.clone(),
         };
-        Ok(Arc::new(AddressSpace { inner: Mutex::new(space) }))
+        Ok(Arc::new(AddressSpace { inner: Mutex::new(space), threads }))
+    }
+
+    /// A thread will run in this space, until [`AddressSpace::thread_leaves`].
+    pub fn thread_joins(&self) {
+        self.threads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn thread_leaves(&self) {
+        self.threads.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The limits for the calls that follow.
@@ -124,6 +142,11 @@ impl SpaceUsage {
 }
 
 impl Space {
+    /// Whether another thread may touch pages while they are made.
+    pub fn is_shown_to_others(&self) -> bool {
+        !self.is_mapping && self.threads.load(Ordering::Relaxed) > 1
+    }
+
     fn describe(&self, vma: &Vma) -> Mapping {
         let (offset, file, name) = match &vma.source {
             Source::Anonymous => (0, FileIdentity::default(), String::new()),

@@ -30,6 +30,7 @@ impl Thread {
         files: Arc<FileTable>,
         fs: Arc<FsContext>,
     ) -> Arc<Thread> {
+        space.thread_joins();
         Arc::new(Thread { state, space, files, fs })
     }
 
@@ -47,6 +48,12 @@ impl Thread {
 
     pub fn fs(&self) -> &Arc<FsContext> {
         &self.fs
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.space.thread_leaves();
     }
 }
 
