@@ -11,7 +11,7 @@ use occlum_enclave::host::HostSlice;
 use super::console::Console;
 use super::image::ImageFs;
 use super::ramfs::RamFs;
-use crate::error::Errno;
+use crate::error::{Errno, Error, err};
 use crate::vfs::flags::{O_RDONLY, O_RDWR, O_WRONLY};
 use crate::vfs::inode::{NewContent, NewNode};
 use crate::vfs::mount::{self, FileSystem, Path};
@@ -48,6 +48,32 @@ fn add(mount: &Mount, limit: u64) -> crate::error::Result<()> {
         _ => return Ok(()),
     };
     mount::mount(fs, make_dir(mount.target.as_bytes())?, String::from(source))
+}
+
+/// A file system for mount(2), by the type's name; EPERM for what programs may not mount.
+pub fn new_by_name(kind: &[u8], options: &[u8]) -> crate::error::Result<Arc<dyn FileSystem>> {
+    let limit = match option_size(options) {
+        Some(size) => size?,
+        None => HeapUsage::now().limit as u64,
+    };
+    match kind {
+        b"tmpfs" | b"ramfs" => Ok(RamFs::new(limit, 0o1777)?),
+        _ => err(Errno::EPERM, "this type can't be mounted by programs"),
+    }
+}
+
+/// The value of `size=` in mount options: bytes, or with k, m, g.
+fn option_size(options: &[u8]) -> Option<crate::error::Result<u64>> {
+    let value = options.split(|&byte| byte == b',').find_map(|option| option.strip_prefix(b"size="))?;
+    let (digits, shift) = match value.split_last() {
+        Some((b'k' | b'K', digits)) => (digits, 10),
+        Some((b'm' | b'M', digits)) => (digits, 20),
+        Some((b'g' | b'G', digits)) => (digits, 30),
+        _ => (value, 0),
+    };
+    let number = core::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u64>().ok());
+    let size = number.and_then(|number| number.checked_mul(1 << shift));
+    Some(size.ok_or(Error::new(Errno::EINVAL, "size=")))
 }
 
 /// The directory at `path`, made with what is missing above it.

@@ -3,7 +3,13 @@
 //! Each family has a file whose `CALLS` lists its rows; handlers are named `sys_<name>`. Nothing
 //! else in the kernel imports this module.
 
+mod directory;
+mod fd;
+mod file;
 mod memory;
+mod name;
+mod path;
+mod stat;
 mod trace;
 
 use alloc::sync::Arc;
@@ -53,6 +59,23 @@ pub struct Syscall {
     pub support: Support,
 }
 
+impl Syscall {
+    /// A row of a call that does all that its manual page says.
+    const fn full(number: usize, name: &'static str, args: &'static [Arg], handler: Handler) -> Syscall {
+        Syscall { number, name, args, handler, support: Support::Full }
+    }
+
+    /// The same row for a call of which `missing` is missing.
+    const fn but(self, missing: &'static str) -> Syscall {
+        Syscall { support: Support::Partial(missing), ..self }
+    }
+
+    /// The same row for a call that always fails.
+    const fn never(self, why: &'static str) -> Syscall {
+        Syscall { support: Support::No(why), ..self }
+    }
+}
+
 pub type Handler = fn(&mut Call<'_>) -> Result<usize>;
 
 /// One system call in progress.
@@ -91,7 +114,14 @@ impl Call<'_> {
 }
 
 /// Every family of calls.
-const FAMILIES: &[&[Syscall]] = &[memory::CALLS];
+const FAMILIES: &[&[Syscall]] = &[
+    memory::CALLS,
+    file::CALLS,
+    fd::CALLS,
+    name::CALLS,
+    stat::CALLS,
+    directory::CALLS,
+];
 
 const TABLE_SIZE: usize = 512;
 

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::inode::{Attr, Inode, Kind};
 use crate::error::{Errno, Result, err};
+use crate::process::Credentials;
 
 pub const MAY_EXEC: u32 = 1;
 pub const MAY_WRITE: u32 = 2;
@@ -21,7 +22,27 @@ pub struct Identity {
     pub groups: Vec<u32>,
 }
 
+impl From<&Credentials> for Identity {
+    /// The effective user, as most calls go by.
+    fn from(credentials: &Credentials) -> Identity {
+        Identity {
+            uid: credentials.fsuid(),
+            gid: credentials.fsgid(),
+            groups: credentials.groups.to_vec(),
+        }
+    }
+}
+
 impl Identity {
+    /// The real user, as access(2) goes by.
+    pub fn real(credentials: &Credentials) -> Identity {
+        Identity {
+            uid: credentials.user.real,
+            gid: credentials.group.real,
+            groups: credentials.groups.to_vec(),
+        }
+    }
+
     pub const ROOT: Identity = Identity { uid: 0, gid: 0, groups: Vec::new() };
 
     /// Root's capabilities over files (CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_CHOWN, ...).

@@ -182,6 +182,19 @@ impl Dentry {
         }
     }
 
+    /// Records that `one` of this directory and `other` of `dir` have changed places.
+    pub fn exchanged(self: &Arc<Dentry>, one: &Arc<Dentry>, dir: &Arc<Dentry>, other: &Arc<Dentry>) {
+        let (one_name, other_name) = (one.name(), other.name());
+        *one.place.lock() =
+            Place { parent: Some(dir.clone()), name: other_name.clone(), is_deleted: false };
+        *other.place.lock() =
+            Place { parent: Some(self.clone()), name: one_name.clone(), is_deleted: false };
+        if self.inode.has_stable_names() {
+            self.keep(&one_name, Some(other.clone()));
+            dir.keep(&other_name, Some(one.clone()));
+        }
+    }
+
     /// Whether `self` is `other` or lies above it.
     pub fn is_above(self: &Arc<Dentry>, other: &Arc<Dentry>) -> bool {
         let mut at = Some(other.clone());

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use occlum_enclave::pages::Pages;
 
-use super::inode::{InodeRef, Kind, Position};
+use super::inode::{Allocate, InodeRef, Kind, Position};
 use super::mount;
 use super::open::OpenFile;
 use super::transfer::{Sink, Source};
@@ -127,6 +127,14 @@ pub fn write_at(inode: &InodeRef, position: Position, source: &mut Source<'_>) -
             position = Position::At(end);
         }
     }
+}
+
+/// fallocate(2) goes through here.
+pub fn allocate(inode: &InodeRef, how: Allocate, offset: u64, size: u64) -> Result<()> {
+    if inode.shared_slot().is_some_and(|slot| slot.object().is_some()) && how != Allocate::Extend {
+        return err(Errno::EBUSY, "holes in a file that is mapped shared");
+    }
+    inode.allocate(how, offset, size)
 }
 
 /// Changes of a file's size go through here.

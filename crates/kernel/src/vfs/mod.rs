@@ -7,6 +7,7 @@
 //! ```
 //! - [`inode`], [`file`]: the two traits that file systems and file kinds implement
 //! - [`dentry`], [`mount`], [`walk`]: names, and how a path finds its file; [`access`]: who may
+//! - [`create`]: open(2); [`names`]: how names are made, moved and removed
 //! - [`context`]: root, working directory and umask of a process
 //! - [`open`]: open file descriptions; [`table`]: descriptors; [`locks`]: record locks
 //! - [`transfer`]: where read data goes and written data comes from, user memory first of all
@@ -16,13 +17,14 @@
 //! Life cycle of an open file: `open` walks the path, asks the inode for its [`File`], wraps it in an
 //! [`OpenFile`]; descriptors share it (dup, fork); the last reference closes it (`Drop`).
 //!
-//! Lock order: a directory's `changes` lock (parents before children, else by address), then an
-//! open file's offset, then locks inside file systems; the locks of `FileTable`, `FsContext`, dentry
+//! Lock order: an open file's offset, then a directory's `changes` lock (parents before children, else
+//! by address), then locks inside file systems; the locks of `FileTable`, `FsContext`, dentry
 //! children, the mount table and poll lists are leaf spin locks. Copies to and from user memory under a lock
 //! never resolve faults: they pause (see [`transfer`]), so a file lock is never held while `mm` works.
 
 pub mod access;
 pub mod context;
+pub mod create;
 pub mod dentry;
 pub mod file;
 pub mod flags;
@@ -30,6 +32,7 @@ pub mod inode;
 pub mod locks;
 pub mod mapping;
 pub mod mount;
+pub mod names;
 pub mod open;
 pub mod pipe;
 pub mod poll;

@@ -90,8 +90,16 @@ pub fn mount(fs: Arc<dyn FileSystem>, on: Path, source: String) -> Result<()> {
     Ok(())
 }
 
+/// umount2(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmount {
+    IfUnused,
+    /// MNT_DETACH: who is in it may stay.
+    Lazy,
+}
+
 /// Removes the mount whose root is `path`; EBUSY while something in it is open.
-pub fn unmount(path: &Path, is_lazy: bool) -> Result<()> {
+pub fn unmount(path: &Path, how: Unmount) -> Result<()> {
     let Some(on) = path.mount.on.clone() else { return err(Errno::EBUSY, "the root stays") };
     if !Arc::ptr_eq(&path.mount.root, &path.dentry) {
         return err(Errno::EINVAL, "not a mount point");
@@ -101,7 +109,7 @@ pub fn unmount(path: &Path, is_lazy: bool) -> Result<()> {
         other.on.as_ref().is_some_and(|place| Arc::ptr_eq(&place.mount, &path.mount))
     });
     // The table and the caller's path hold one reference each.
-    if has_children || (!is_lazy && Arc::strong_count(&path.mount) > 2) {
+    if has_children || (how == Unmount::IfUnused && Arc::strong_count(&path.mount) > 2) {
         return err(Errno::EBUSY, "mount in use");
     }
     mounts.retain(|mount| !Arc::ptr_eq(mount, &path.mount));

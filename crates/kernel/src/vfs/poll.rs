@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::ops::{BitAnd, BitOr, BitOrAssign, Not};
 
-use crate::error::{Errno, Error, Result, err};
+use crate::error::{Errno, Error, Result, err, interrupted};
 use crate::sched::{WaitError, WaitQueue, Wake};
 
 use super::file::Wait;
@@ -132,7 +132,7 @@ impl Readiness {
 /// A wait that ended without its condition, as an errno.
 pub fn wait_error(error: WaitError) -> Error {
     match error {
-        WaitError::Interrupted => Error::new(Errno::EINTR, "a signal came"),
+        WaitError::Interrupted => interrupted(),
         WaitError::TimedOut => Error::new(Errno::ETIMEDOUT, "time is up"),
     }
 }

@@ -59,6 +59,16 @@ impl<'a> Walker<'a> {
         Ok(Walker { who, root, at, rest: path, position: 0, links: 0 })
     }
 
+    /// As whom it walks.
+    pub fn who(&self) -> &'a Identity {
+        self.who
+    }
+
+    /// Whether nothing is left to walk: a link led to an object.
+    pub fn is_at_object(&self) -> bool {
+        self.rest[self.position..].iter().all(|&byte| byte == b'/')
+    }
+
     /// Walks to the object.
     pub fn walk(mut self, last: LastLink) -> Result<Path> {
         while let Some((name, is_last)) = self.next_name() {

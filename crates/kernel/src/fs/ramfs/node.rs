@@ -10,6 +10,7 @@ use super::Shared;
 use super::data::Data;
 use super::dir::{Directory, Found};
 use crate::error::{Errno, Error, Result, err};
+use crate::mm::SharedSlot;
 use crate::sched::SpinLock;
 use crate::vfs::file::File;
 use crate::vfs::inode::*;
@@ -24,6 +25,7 @@ pub struct Node {
     meta: SpinLock<Meta>,
     body: Body,
     lower: Option<InodeRef>,
+    mapping: SharedSlot,
 }
 
 struct Meta {
@@ -138,6 +140,7 @@ impl Node {
             meta: SpinLock::new(meta),
             body,
             lower,
+            mapping: SharedSlot::default(),
         })
     }
 
@@ -459,6 +462,10 @@ impl Inode for Node {
 
     fn xattr_names(&self) -> Result<Vec<Box<[u8]>>> {
         Ok(self.meta.lock().xattrs.keys().cloned().collect())
+    }
+
+    fn shared_slot(&self) -> Option<&SharedSlot> {
+        (self.kind == Kind::Regular).then_some(&self.mapping)
     }
 
     fn sites(&self) -> Option<Arc<[u8]>> {
