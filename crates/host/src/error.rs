@@ -1,6 +1,6 @@
 //! What can go wrong before the enclave runs, and what the person at the terminal reads.
 
-use crate::cpu::software::CpuError;
+use crate::cpu::enclave::CpuError;
 use rustix::io::Errno;
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! Everything the threads of a running enclave share.
 
 use crate::args::Run;
-use crate::cpu::software::Enclave;
+use crate::cpu::enclave::Enclave;
 use crate::error::Error;
 use crate::memory::Mapping;
 use crate::ocall::files::Files;

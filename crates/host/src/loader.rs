@@ -1,6 +1,6 @@
 //! Reads what `occlum build` made and turns it into an enclave.
 
-use crate::cpu::software::{Builder, CpuError, Enclave};
+use crate::cpu::enclave::{Builder, CpuError, Enclave};
 use crate::error::Error;
 use crate::memory::Mapping;
 use occlum_sgx::sgxs::{Reader, Record};

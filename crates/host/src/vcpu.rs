@@ -4,7 +4,8 @@
 //! handler runs on the second, and then by ERESUME. One that interrupts the handler itself is resumed at
 //! once if it was an interrupt; an exception there is a bug in the kernel.
 
-use crate::cpu::software::{CpuError, SoftwareCpu};
+use crate::cpu::enclave::CpuError;
+use crate::cpu::software::SoftwareCpu;
 use crate::cpu::{AexCause, Cpu, Exit, Refused, Registers};
 use crate::error::EXIT_STATUS;
 use crate::instance::Instance;

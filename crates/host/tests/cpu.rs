@@ -5,7 +5,8 @@
 mod probe;
 
 use occlum_abi::layout;
-use occlum_host::cpu::software::{CpuError, SoftwareCpu};
+use occlum_host::cpu::enclave::CpuError;
+use occlum_host::cpu::software::SoftwareCpu;
 use occlum_host::cpu::{AexCause, Cpu, Exit, Refused, Registers};
 use occlum_host::sys;
 use occlum_sgx::IntoBytes;

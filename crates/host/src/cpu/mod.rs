@@ -3,13 +3,15 @@
 //! [`Cpu`] is one logical processor that has found a TCS. [`software`] implements it on any x86-64
 //! machine; what it means is in `docs/design/software-cpu.md`.
 //!
-//! - [`software`]: ECREATE, EADD, EEXTEND, EINIT; the logical processor
+//! - [`enclave`]: ECREATE, EADD, EEXTEND, EINIT
+//! - [`software`]: a logical processor
 //! - `asm`: EENTER, EEXIT, ERESUME
 //! - `signal`: asynchronous exits
 //! - `leaf`: EREPORT and EGETKEY
 //! - `frame`: the hidden state and its memory
 
 mod asm;
+pub mod enclave;
 mod frame;
 mod leaf;
 mod signal;

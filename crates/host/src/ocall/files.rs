@@ -87,7 +87,7 @@ impl Call<'_> {
 }
 
 pub(super) fn close(call: &Call) -> Served {
-    call.instance.parking.forget(call.args[0]);
+    call.instance.parking.watches.forget(call.args[0]);
     call.instance.files.remove(call.args[0])?;
     Ok(().into())
 }

@@ -3,7 +3,7 @@
 //! - `files`: descriptors that the kernel may use
 //! - `stdio`: reading and writing without blocking, terminals
 //! - `hostfs`: paths below a directory
-//! - `park`: waiting, waking, events
+//! - `park`: waiting and waking; `watch`: events
 //! - `memory`: pages
 //! - `time`: the clock
 //!
@@ -15,6 +15,7 @@ mod memory;
 pub mod park;
 mod stdio;
 pub mod time;
+mod watch;
 
 use crate::cpu::Registers;
 use crate::error::EXIT_STATUS;
@@ -100,9 +101,9 @@ fn dispatch(ocall: Ocall, call: &Call) -> Served {
         Ocall::ReadAt => files::read_at(call),
         Ocall::WriteAt => files::write_at(call),
         Ocall::Close => files::close(call),
-        Ocall::EventAdd => park::event_add(call),
-        Ocall::EventRemove => park::event_remove(call),
-        Ocall::PollEvents => park::poll_events(call),
+        Ocall::EventAdd => watch::event_add(call),
+        Ocall::EventRemove => watch::event_remove(call),
+        Ocall::PollEvents => watch::poll_events(call),
         Ocall::Fstat => files::fstat(call),
         Ocall::Ioctl => stdio::ioctl(call),
         Ocall::Open => hostfs::open(call),

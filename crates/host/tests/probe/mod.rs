@@ -14,7 +14,7 @@ mod key;
 
 use num_bigint::BigUint;
 use occlum_abi::layout;
-use occlum_host::cpu::software::{Builder, CpuError, Enclave};
+use occlum_host::cpu::enclave::{Builder, CpuError, Enclave};
 use occlum_sgx::attributes::{AttributeFlags, Attributes, Miscselect, Xfrm};
 use occlum_sgx::secinfo::{Permissions, SecInfo};
 use occlum_sgx::sgxs::{Content, Reader, Record, Writer};
