@@ -41,6 +41,15 @@ def test_every_site_of_the_c_libraries_is_found_and_patched(binary):
     assert unpatched == (1 if binary.name in ("libc.so", "ld-musl-x86_64.so.1") else 0)
 
 
+def test_objdump_agrees_where_the_instructions_of_a_window_begin(binary):
+    listing = disassemble(binary)
+    for site in analyse(binary).sites:
+        start = address_of(binary, site) - site.syscall_at
+        assert start + site.length in listing
+        for window_at, _ in site.maps:
+            assert start + window_at in listing, hex(start)
+
+
 def test_objdump_agrees_that_nothing_jumps_into_a_window(binary):
     targets = set()
     for text in disassemble(binary).values():

@@ -211,27 +211,26 @@ class _Unwind:
         if length in (0, 0xFFFFFFFF) or cie_distance == 0:
             return None
         cie = offset + 4 - cie_distance
-        encoding = _pointer_encoding(self._elf.read(cie, 4 + _record_length(self._elf, cie)))
+        form = _read_cie(self._elf.read(cie, 4 + _record_length(self._elf, cie)))
         body = self._elf.read(offset + 8, length - 4)
-        return _function(body, address + 8, encoding)
+        return _function(body, address + 8, form)
 
     def _read_all(self) -> Iterator[Function]:
         section = self._elf.section(".eh_frame")
         if section is None:
             return
         data = self._elf.contents(section)
-        encodings: dict[int, int] = {}
+        forms: dict[int, _Form] = {}
         at = 0
         while at + 8 <= len(data):
             length, ident = struct.unpack_from("<II", data, at)
             if length in (0, 0xFFFFFFFF):
                 break
             if ident == 0:
-                encodings[at] = _pointer_encoding(data[at : at + 4 + length])
+                forms[at] = _read_cie(data[at : at + 4 + length])
             else:
-                encoding = encodings[at + 4 - ident]
                 body = data[at + 8 : at + 4 + length]
-                function = _function(body, section.address + at + 8, encoding)
+                function = _function(body, section.address + at + 8, forms[at + 4 - ident])
                 if function is not None:
                     yield function
             at += 4 + length
@@ -242,34 +241,48 @@ def _record_length(elf: ElfFile, offset: int) -> int:
     return length
 
 
-def _function(body: bytes, address: int, encoding: int) -> Function | None:
+@dataclass(frozen=True)
+class _Form:
+    """What a CIE says about its FDEs: how their pointers are written, and what they are for."""
+
+    encoding: int = _ABSOLUTE_8
+    is_signal_frame: bool = False
+
+
+def _function(body: bytes, address: int, form: _Form) -> Function | None:
     """The range an FDE covers; ``address`` is where ``body`` stands in memory."""
-    form = _FORMATS[encoding & 0xF]
-    start = form.unpack_from(body)[0]
+    pointer = _FORMATS[form.encoding & 0xF]
+    start = pointer.unpack_from(body)[0]
     # The length has the same format, but is never relative or negative.
-    length = form.unpack_from(body, form.size)[0] & (1 << 8 * form.size) - 1
-    if encoding & 0x70 == _PC_RELATIVE:
+    length = pointer.unpack_from(body, pointer.size)[0] & (1 << 8 * pointer.size) - 1
+    if form.encoding & 0x70 == _PC_RELATIVE:
         start += address
-    return Function(start, start + length, True) if length else None
+    end = start + length
+    if form.is_signal_frame:
+        # A signal trampoline's range begins one byte early, in the padding before it: unwinders
+        # look up the address before a return address.
+        start += 1
+    return Function(start, end, True) if start < end else None
 
 
-def _pointer_encoding(cie: bytes) -> int:
-    """The FDE pointer encoding that a CIE (with its length field) names by the letter R."""
+def _read_cie(cie: bytes) -> _Form:
+    """A CIE with its length field."""
     end = cie.index(b"\0", 9)
     augmentation = cie[9:end]
     if not augmentation.startswith(b"z"):
-        return _ABSOLUTE_8
+        return _Form()
+    is_signal_frame = b"S" in augmentation
     at = _skip_leb128(cie, _skip_leb128(cie, end + 1))
     at += 1 if cie[8] == 1 else _skip_leb128(cie, at) - at  # return address register
     at = _skip_leb128(cie, at)  # length of the augmentation data
     for letter in augmentation[1:]:
         if letter == ord("R"):
-            return cie[at]
+            return _Form(cie[at], is_signal_frame)
         if letter == ord("L"):
             at += 1
         elif letter == ord("P"):
             at += 1 + _FORMATS[cie[at] & 0xF].size
-    return _ABSOLUTE_8
+    return _Form(is_signal_frame=is_signal_frame)
 
 
 def _skip_leb128(data: bytes, at: int) -> int:

@@ -4,8 +4,8 @@
 
     Occlum.json --> Config ------------------------------+
     image/ --> site tables --> image.occ --> root hash --+--> boot configuration
-                                                              + kernel ELF --> occlum.sgxs, MRENCLAVE
-                                                              + key --------> occlum.sigstruct
+                                                             + kernel ELF --> occlum.sgxs, MRENCLAVE
+                                                             + key --------> occlum.sigstruct
 
 Everything is made in ``build.next/`` and takes the place of ``build/`` in one step at the end, so
 that a failure changes nothing and a running program keeps what it has open. What did not change is

@@ -1,0 +1,251 @@
+"""The commands as a person types them: what they print, what they leave, how they exit."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import occlum as package
+from conftest import OCCLUM, Instance, occlum
+
+
+def stderr(done: subprocess.CompletedProcess[bytes]) -> str:
+    return done.stderr.decode()
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path.relative_to(root)): (path.lstat().st_mtime_ns, path.lstat().st_size)
+        for path in root.rglob("*")
+    }
+
+
+def test_new_makes_the_directories_people_know(instance: Instance):
+    for name in ("image", "initfs", "build", "run", "Occlum.json"):
+        assert (instance.root / name).exists()
+    for name in ("bin", "lib", "lib64", "root", "host", "tmp", "dev", "proc", "etc", "sbin"):
+        assert (instance.image / name).is_dir()
+    assert instance.occlum("status").stdout == b"initialized\n"
+
+
+def test_new_refuses_a_directory_that_is_there(tmp_path: Path):
+    (tmp_path / "there").mkdir()
+    done = occlum("new", "there", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "there is already there" in stderr(done)
+    assert "hint: " in stderr(done)
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_init_twice_is_refused_and_changes_nothing(tmp_path: Path):
+    assert occlum("init", cwd=tmp_path).returncode == 0
+    before = snapshot(tmp_path)
+    done = occlum("init", cwd=tmp_path)
+    assert done.returncode == 1
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "command", ["new", "init", "add", "build", "run", "print", "status", "version"]
+)
+def test_every_command_explains_itself(command, tmp_path):
+    done = occlum(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"Usage: occlum {command}".encode())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["build", "--no-such"], "--no-such"),
+        (["build", "--sgx-mode", "MAYBE"], "MAYBE"),
+        (["print", "mrnothing"], "mrnothing"),
+        (["new"], "DIRECTORY"),
+        (["run"], "no program is named"),
+        (["run", "--no-such"], "no option --no-such"),
+    ],
+)
+def test_a_wrong_command_line_exits_with_2(arguments, says, tmp_path):
+    done = occlum(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert says in stderr(done)
+    assert stderr(done).startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "command", [["build"], ["status"], ["print", "mrenclave"], ["run", "/bin/x"]]
+)
+def test_outside_an_instance_a_hint_says_how_to_make_one(command, tmp_path):
+    done = occlum(*command, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "not in an Occlum instance" in stderr(done)
+    assert "occlum new DIR" in stderr(done)
+
+
+def test_version_is_that_of_the_package(tmp_path):
+    done = occlum("version", cwd=tmp_path)
+    assert done.stdout.decode() == f"occlum {package.__version__}\n"
+
+
+def test_build_makes_an_enclave_and_says_its_measurement(instance: Instance):
+    done = instance.occlum("build")
+    assert done.returncode == 0, stderr(done)
+    printed = instance.occlum("print", "mrenclave").stdout.decode().strip()
+    assert re.fullmatch(r"[0-9a-f]{64}", printed)
+    assert f"mrenclave {printed}" in done.stdout.decode()
+    assert (instance.root / "build/occlum.sigstruct").stat().st_size == 1808
+    assert instance.occlum("status").stdout == b"built\n"
+
+
+def test_the_second_build_changes_nothing_and_is_quick(instance: Instance):
+    instance.build()
+    before = snapshot(instance.root / "build")
+    start = time.monotonic()
+    done = instance.occlum("build")
+    took = time.monotonic() - start
+    assert b"nothing changed" in done.stdout
+    assert snapshot(instance.root / "build") == before
+    assert took < 5, "loose on purpose: machines are noisy"
+
+
+def test_the_same_instance_measures_the_same_anywhere(tmp_path: Path):
+    measured = set()
+    for name in ("one", "two"):
+        occlum("new", name, cwd=tmp_path)
+        for path in (tmp_path / name / "image").rglob("*"):
+            os.utime(path, (1, 1), follow_symlinks=False)
+        os.utime(tmp_path / name / "image", (1, 1))
+        Instance(tmp_path / name).build()
+        measured.add(occlum("print", "mrenclave", cwd=tmp_path / name).stdout)
+    assert len(measured) == 1
+
+
+def test_what_is_measured_changes_the_measurement(instance: Instance):
+    instance.build()
+    first = instance.occlum("print", "mrenclave").stdout
+    config = instance.root / "Occlum.json"
+    config.write_text(config.read_text().replace("OCCLUM=yes", "OCCLUM=no"))
+    instance.build()
+    second = instance.occlum("print", "mrenclave").stdout
+    (instance.image / "etc/motd").write_text("hello\n")
+    instance.build()
+    third = instance.occlum("print", "mrenclave").stdout
+    assert len({first, second, third}) == 3
+
+
+def test_a_wrong_configuration_leaves_the_last_build_alone(instance: Instance):
+    instance.build()
+    before = snapshot(instance.root / "build")
+    config = instance.root / "Occlum.json"
+    config.write_text(config.read_text().replace('"4GB"', '"12Q"'))
+    done = instance.occlum("build")
+    assert done.returncode == 1
+    assert stderr(done) == (
+        'error: Occlum.json:4: resource_limits.user_space_size is "12Q"; expected a number with B, '
+        'KB, MB, GB or TB\nhint: write "12GB"\n'
+    )
+    assert snapshot(instance.root / "build") == before
+    assert not (instance.root / "build.next").exists()
+
+
+def test_build_keeps_what_is_in_run(instance: Instance):
+    (instance.root / "run/mount").mkdir(parents=True)
+    (instance.root / "run/mount/data").write_text("precious")
+    instance.build()
+    assert instance.occlum("build", "--force").returncode == 0
+    assert (instance.root / "run/mount/data").read_text() == "precious"
+
+
+@pytest.mark.parametrize("how", [["--sgx-mode", "HW"], []], ids=["option", "environment"])
+def test_hardware_mode_is_refused_with_a_sentence(instance: Instance, how):
+    done = instance.occlum("build", *how, env={} if how else {"SGX_MODE": "HW"})
+    assert done.returncode == 1
+    assert "simulated CPU only" in stderr(done)
+
+
+def test_a_key_of_ones_own_signs(instance: Instance, tmp_path: Path):
+    key = tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "genrsa", "-3", "-out", key, "3072"], check=True, capture_output=True
+    )
+    instance.build()
+    debug = instance.occlum("print", "mrsigner").stdout
+    done = instance.occlum("build", "--sign-key", key)
+    assert done.returncode == 0, stderr(done)
+    assert instance.occlum("print", "mrsigner").stdout != debug
+
+
+def test_a_key_that_sgx_does_not_take_is_explained(instance: Instance, tmp_path: Path):
+    key = tmp_path / "key.pem"
+    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    done = instance.occlum("build", "--sign-key", key)
+    assert done.returncode == 1
+    assert "2048 bits" in stderr(done)
+
+
+def test_print_refuses_a_changed_signature(instance: Instance):
+    instance.build()
+    path = instance.root / "build/occlum.sigstruct"
+    data = bytearray(path.read_bytes())
+    data[960] ^= 1  # the first byte of ENCLAVEHASH
+    path.write_bytes(data)
+    done = instance.occlum("print", "mrenclave")
+    assert done.returncode == 1
+    assert done.stdout == b""
+
+
+def test_run_before_build_exits_with_127(instance: Instance):
+    done = instance.occlum("run", "/bin/true")
+    assert done.returncode == 127
+    assert "is not built" in stderr(done)
+
+
+def test_run_of_a_relative_path_is_refused_with_a_hint(instance: Instance):
+    instance.build()
+    done = instance.occlum("run", "true")
+    assert done.returncode == 127
+    assert "/bin/true" in stderr(done)
+
+
+def test_run_refuses_an_unknown_log_level(instance: Instance):
+    instance.build()
+    done = instance.occlum("run", "/bin/true", env={"OCCLUM_LOG_LEVEL": "loud"})
+    assert done.returncode == 2
+    assert "expected one of off, error, warn, info, debug, trace" in stderr(done)
+
+
+def test_commands_work_from_inside_the_instance(instance: Instance):
+    done = occlum("status", cwd=instance.image / "etc")
+    assert done.stdout == b"initialized\n"
+
+
+def test_help_imports_nothing_heavy(tmp_path):
+    probe = (
+        "import sys; sys.argv = ['occlum', '--help']\n"
+        "from occlum.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'pydantic', 'rich', 'cryptography', 'iced_x86'} & set(sys.modules)))"
+    )
+    python = OCCLUM.with_name("python")
+    done = subprocess.run([python, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")
+
+
+def test_run_imports_no_click(tmp_path):
+    probe = (
+        "import sys\nfrom occlum.cli.run import run\n"
+        "try: run(['/bin/true'])\nexcept Exception: pass\n"
+        "print('click' in sys.modules)"
+    )
+    python = OCCLUM.with_name("python")
+    done = subprocess.run(
+        [python, "-c", probe], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout == "False\n"

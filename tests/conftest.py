@@ -1,0 +1,107 @@
+"""What the tests share: the installed `occlum`, and instances to run programs in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+OCCLUM = Path(sys.executable).with_name("occlum")
+TIMEOUT_S = 120
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An instance directory, driven as a person drives it."""
+
+    root: Path
+
+    @property
+    def image(self) -> Path:
+        return self.root / "image"
+
+    def occlum(
+        self,
+        *arguments: str | Path,
+        stdin: bytes | None = None,
+        env: dict[str, str] | None = None,
+        timeout: float = TIMEOUT_S,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command in the instance directory."""
+        return occlum(*arguments, cwd=self.root, stdin=stdin, env=env, timeout=timeout)
+
+    def run(
+        self, program: str, *arguments: str, **options: object
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a program inside the enclave."""
+        return self.occlum("run", program, *arguments, **options)  # type: ignore[arg-type]
+
+    def build(self) -> None:
+        done = self.occlum("build", timeout=600)
+        assert done.returncode == 0, done.stderr.decode()
+
+
+def occlum(
+    *arguments: str | Path,
+    cwd: Path,
+    stdin: bytes | None = None,
+    env: dict[str, str] | None = None,
+    timeout: float = TIMEOUT_S,
+) -> subprocess.CompletedProcess[bytes]:
+    """The command as a person types it, with its output kept."""
+    return subprocess.run(
+        [OCCLUM, *map(str, arguments)],
+        cwd=cwd,
+        input=stdin if stdin is not None else b"",
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_debug_key(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests sign with a key of their own, not with the person's."""
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
+    os.environ.pop("SGX_MODE", None)
+    os.environ.pop("OCCLUM_LOG_LEVEL", None)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Instance:
+    """A fresh instance, not built."""
+    root = tmp_path / "instance"
+    done = occlum("new", root, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    return Instance(root)
+
+
+MakeInstance = Callable[..., Instance]
+
+
+@pytest.fixture(scope="session")
+def make_instance(tmp_path_factory: pytest.TempPathFactory) -> MakeInstance:
+    """Makes and builds an instance with the programs given; for fixtures that share one."""
+
+    def make(
+        name: str, *programs: str | Path, prepare: Callable[[Instance], None] | None = None
+    ) -> Instance:
+        parent = tmp_path_factory.mktemp(name)
+        made = occlum("new", parent / "instance", cwd=parent)
+        assert made.returncode == 0, made.stderr.decode()
+        instance = Instance(parent / "instance")
+        if programs:
+            added = instance.occlum("add", *programs, timeout=300)
+            assert added.returncode == 0, added.stderr.decode()
+        if prepare is not None:
+            prepare(instance)
+        instance.build()
+        return instance
+
+    return make
