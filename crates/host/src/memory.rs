@@ -81,13 +81,19 @@ impl Elrange {
 
     /// Replaces pages by new ones with the content of enclave memory at `source`. They are made
     /// elsewhere and moved here whole, so that no thread sees them half-made.
-    pub fn install(&self, pages: Range<usize>, protection: Protection, source: usize) -> Result<(), Errno> {
+    pub fn install(
+        &self,
+        pages: Range<usize>,
+        protection: Protection,
+        source: usize,
+    ) -> Result<(), Errno> {
         let size = check(&pages)?;
         let end = source.checked_add(size).ok_or(Errno::INVAL)?;
         if source < layout::KERNEL_BASE || end > layout::ELRANGE_END {
             return Err(Errno::INVAL);
         }
-        let flags = MapFlags::PRIVATE | MapFlags::POPULATE;
+        // As the rest of the range, or it could not be merged with its neighbours.
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::POPULATE;
         let writable = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping. The source is memory of the kernel, which is the one that asks and
         // says that it can be read; if it lies, it stops itself. The target belongs to the enclave.
@@ -95,7 +101,13 @@ impl Elrange {
             let made = mm::mmap_anonymous(ptr::null_mut(), size, writable, flags)?;
             ptr::copy_nonoverlapping(address(source).cast::<u8>(), made.cast::<u8>(), size);
             let moved = mm::mprotect(made, size, protection).and_then(|()| {
-                mm::mremap_fixed(made, size, size, mm::MremapFlags::MAYMOVE, address(pages.start))
+                mm::mremap_fixed(
+                    made,
+                    size,
+                    size,
+                    mm::MremapFlags::MAYMOVE,
+                    address(pages.start),
+                )
             });
             if let Err(error) = moved {
                 mm::munmap(made, size)?;

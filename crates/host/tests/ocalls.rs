@@ -9,6 +9,7 @@ use occlum_host::cpu::Registers;
 use occlum_host::instance::Instance;
 use occlum_host::memory::Mapping;
 use occlum_host::ocall::{self, time};
+use probe::USER_PAGE;
 use rustix::io::Errno;
 use rustix::time::ClockId;
 use std::fs;
@@ -159,7 +160,7 @@ impl Drop for Scratch {
 #[test]
 fn nonsense_is_an_errno() {
     let (_turn, kernel) = turn();
-    for number in [13, 19, 55, 1 << 40, u64::MAX] {
+    for number in [14, 19, 55, 1 << 40, u64::MAX] {
         assert_eq!(kernel.raw(number, &[]), (-i64::from(libc::ENOSYS), 0));
     }
     let bad_pointers = [
@@ -265,6 +266,26 @@ fn pages_come_zeroed_and_go() {
             byte.write_volatile(2);
         }
         assert_eq!(kernel.call(Ocall::Release, &[AT, SIZE]), Ok(0));
+    }
+}
+
+#[test]
+fn installed_pages_have_the_content_of_their_source() {
+    const AT: u64 = 0x3000_0000;
+    const READ_EXECUTE: u64 = 5;
+    let (_turn, kernel) = turn();
+    let source = occlum_abi::layout::KERNEL_BASE as u64;
+    assert_eq!(
+        kernel.call(Ocall::Install, &[AT, 4096, READ_EXECUTE, source]),
+        Ok(0)
+    );
+    // SAFETY: a page of the probe, just made readable; nobody changes it.
+    let page = unsafe { std::slice::from_raw_parts(AT as *const u8, 4096) };
+    assert!(page.starts_with(probe::code()));
+    assert_eq!(kernel.call(Ocall::Release, &[AT, 4096]), Ok(0));
+    for bad in [0, USER_PAGE as u64, 1 << 45, !4095] {
+        let refused = kernel.call(Ocall::Install, &[AT, 4096, READ_EXECUTE, bad]);
+        assert_eq!(refused, Err(Errno::INVAL), "{bad:#x}");
     }
 }
 

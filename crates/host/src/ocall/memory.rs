@@ -45,7 +45,10 @@ pub(super) fn install(call: &Call) -> Served {
     let pages = pages(call)?;
     let (protection, _) = protection(call.args[2])?;
     let source = usize::try_from(call.args[3]).map_err(|_| Errno::INVAL)?;
-    call.instance.enclave.range().install(pages, protection, source)?;
+    call.instance
+        .enclave
+        .range()
+        .install(pages, protection, source)?;
     Ok(().into())
 }
 
