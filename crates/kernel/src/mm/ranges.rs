@@ -78,7 +78,7 @@ impl RangeSet {
     /// The parts of the set inside `range`, ascending.
     pub fn within(&self, range: Range<usize>) -> Vec<Range<usize>> {
         let first = self.at(range.start).map_or(range.start, |found| found.start);
-        if first >= range.end {
+        if range.start >= range.end {
             return Vec::new();
         }
         let found = self.ranges.range(first..range.end);
@@ -123,6 +123,6 @@ impl RangeSet {
 
     fn last_touching(&self, range: &Range<usize>) -> Option<Range<usize>> {
         let (&start, &end) = self.ranges.range(..range.end).next_back()?;
-        (end > range.start).then_some(start..end)
+        (end > range.start && !range.is_empty()).then_some(start..end)
     }
 }

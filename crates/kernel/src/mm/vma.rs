@@ -174,8 +174,9 @@ impl VmaSet {
     /// The mappings that touch `range`, whole.
     pub fn touching(&self, range: Range<usize>) -> impl Iterator<Item = &Vma> {
         let first = self.at(range.start).map_or(range.start, |vma| vma.start);
-        // An empty range has no mapping; BTreeMap insists on start <= end.
-        self.vmas.range(first..range.end.max(first)).map(|(_, vma)| vma)
+        // An empty range touches nothing.
+        let end = if range.is_empty() { first } else { range.end };
+        self.vmas.range(first..end).map(|(_, vma)| vma)
     }
 
     /// The parts of mappings inside `range`.
