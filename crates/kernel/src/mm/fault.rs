@@ -111,10 +111,8 @@ impl Space {
             return false;
         }
         let Some(vma) = self.vmas.remove(start..end).pop() else { return false };
-        self.vmas.insert(Vma { start: page, ..vma });
-        // Lazily granted like the rest of it.
-        let prot = Prot::NONE;
-        self.settle_warm(page..start, prot).is_ok()
+        self.vmas.insert(Vma { start: page, ..vma.clone() });
+        self.settle_warm(page..start, vma.prot).is_ok()
     }
 }
 

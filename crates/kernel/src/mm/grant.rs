@@ -49,15 +49,16 @@ impl Space {
         self.settle(range, done)
     }
 
-    /// Warm pages under a new anonymous mapping that is granted lazily. They must not be zeroed when
-    /// another thread may already see them, so it happens now or they go.
+    /// Warm pages under anonymous memory that is granted lazily. They must not be zeroed when another
+    /// thread may already see them, so it happens when the memory becomes accessible, or they go.
+    /// Under a reservation they stay.
     pub fn settle_warm(&mut self, range: Range<usize>, prot: Prot) -> Result<()> {
         let warm = self.territory.warm.within(range.clone());
         let size: usize = warm.iter().map(|part| part.end - part.start).sum();
-        if size == 0 {
+        if size == 0 || prot.is_none() {
             return Ok(());
         }
-        if size > SETTLE_MAX || prot.is_none() {
+        if size > SETTLE_MAX {
             territory::drop_pages(&mut self.territory.warm, range.clone());
             let left = !self.territory.warm.within(range).is_empty();
             return if left { Err(no_host_memory()) } else { Ok(()) };

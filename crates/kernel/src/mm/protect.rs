@@ -51,6 +51,7 @@ impl Space {
         }
         self.vmas.update(part.range(), |vma| vma.prot = prot);
         if part.prot.is_none() && part.is_anonymous() {
+            self.settle_warm(part.range(), prot)?;
             self.grant_early(&Vma { prot, ..part })?;
         }
         Ok(())

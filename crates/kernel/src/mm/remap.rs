@@ -111,12 +111,15 @@ impl Space {
             }
             _ => self.place_roomy(new_size)?,
         };
-        let parts = self.vmas.parts(old.start..old.start + kept);
-        for part in &parts {
-            let moved = Vma { start: part.start - old.start + start, end: part.end - old.start + start, ..part.clone() };
-            self.vmas.insert(moved);
+        let kept_range = old.start..old.start + kept;
+        for part in self.vmas.parts(kept_range.clone()) {
+            let (first, end) = (part.start - old.start + start, part.end - old.start + start);
+            self.vmas.insert(Vma { start: first, end, ..part });
         }
-        self.copy_pages(old.start..old.start + kept, start, vma.prot)?;
+        if let Err(error) = self.copy_pages(kept_range, start, vma.prot) {
+            self.unmap(start..start + kept)?;
+            return Err(error);
+        }
         self.unmap(old.start..old.start + kept)?;
         if new_size > kept {
             let grown = extension(vma, old.end, new_size - kept);
@@ -146,6 +149,7 @@ impl Space {
 
     /// Copies the granted pages of a range to the same places of a range that has none.
     fn copy_pages(&mut self, from: Range<usize>, to: usize, prot: Prot) -> Result<()> {
+        let whole = to..to + (from.end - from.start);
         for part in self.granted.within(from.clone()) {
             let target = part.start - from.start + to..part.end - from.start + to;
             if !prot.contains(Prot::READ) {
@@ -158,7 +162,7 @@ impl Space {
                 set_host_prot(&target, prot)?;
             }
         }
-        Ok(())
+        self.settle_warm(whole, prot)
     }
 }
 
