@@ -20,6 +20,7 @@ pub mod fs;
 pub mod futex;
 pub mod mm;
 pub mod process;
+pub mod random;
 pub mod sched;
 pub mod signal;
 pub mod syscall;

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 use occlum_abi::ocall::Ocall;
 use occlum_enclave::host;
+use spin::Once;
 
 use super::hostcall::{self, stat_of};
 use crate::error::{Errno, Error, Result, err};
@@ -28,6 +29,13 @@ const POLLOUT: u32 = 4;
 const CHUNK: usize = 64 << 10;
 /// Writes up to this use the stack.
 const SMALL: usize = 1024;
+
+/// The terminal the program was started on: what /dev/tty is.
+static TERMINAL: Once<Arc<Console>> = Once::new();
+
+pub fn terminal() -> Option<Arc<Console>> {
+    TERMINAL.get().cloned()
+}
 
 /// One of the host's descriptors 0, 1, 2.
 pub struct Console {
@@ -53,7 +61,11 @@ impl Console {
     /// `None` if the host program was started with the descriptor closed.
     pub fn open(fd: u32) -> Option<Arc<Console>> {
         let attr = stat_of(fd).ok()?;
-        Some(Arc::new(Console { fd, attr, pending: Mutex::new(Pending::default()) }))
+        let console = Arc::new(Console { fd, attr, pending: Mutex::new(Pending::default()) });
+        if console.is_terminal() {
+            TERMINAL.call_once(|| console.clone());
+        }
+        Some(console)
     }
 
     pub fn is_terminal(&self) -> bool {

@@ -2,12 +2,15 @@
 //!
 //! - [`image`]: the hashed image, through a cache of checked pages
 //! - [`ramfs`]: files in memory; over the image it is the writable layer of the root
+//! - [`dev`]: devices; [`proc`]: what programs read about themselves and the system
 //! - [`console`]: standard input, output and error of the host program
 //! - [`hostcall`]: ocalls about files, with their answers checked
 //! - [`tree`]: the mounts of the boot configuration
 
 pub mod console;
+pub mod dev;
 pub mod hostcall;
 pub mod image;
+pub mod proc;
 pub mod ramfs;
 pub mod tree;

@@ -10,6 +10,8 @@ use occlum_enclave::host::HostSlice;
 
 use super::console::Console;
 use super::image::ImageFs;
+use super::dev;
+use super::proc::ProcFs;
 use super::ramfs::RamFs;
 use crate::error::{Errno, Error, err};
 use crate::vfs::flags::{O_RDONLY, O_RDWR, O_WRONLY};
@@ -45,6 +47,8 @@ fn add(mount: &Mount, limit: u64) -> crate::error::Result<()> {
     let (fs, source): (Arc<dyn FileSystem>, &str) = match &mount.kind {
         MountKind::Ramfs { size_limit: 0 } => (RamFs::new(limit, 0o1777)?, "tmpfs"),
         MountKind::Ramfs { size_limit } => (RamFs::new(*size_limit, 0o1777)?, "tmpfs"),
+        MountKind::Procfs => (Arc::new(ProcFs), "proc"),
+        MountKind::Devfs => (dev::new(limit)?, "devtmpfs"),
         _ => return Ok(()),
     };
     mount::mount(fs, make_dir(mount.target.as_bytes())?, String::from(source))

@@ -6,7 +6,7 @@ use super::access::{self, Identity, MAY_EXEC, MAY_READ, MAY_WRITE, S_ISGID};
 use super::dentry::Dentry;
 use super::flags::*;
 use super::inode::{Attr, InodeRef, Kind, NewContent, NewNode};
-use super::mount::Path;
+use super::mount::{self, Path};
 use super::open::OpenFile;
 use super::walk::{LastLink, Parent, Walker};
 use super::mapping;
@@ -138,9 +138,9 @@ fn open_nameless(dir: Path, who: &Identity, flags: u32, mode: Mode) -> Result<Ar
     }
     check_can_add(&dir, who)?;
     let inode = dir.inode().create_nameless(mode.masked(), who.uid, who.gid)?;
-    let dentry = Dentry::root(inode);
-    dentry.set_shown_name(b"#tmpfile");
-    OpenFile::open(dir.with(dentry), flags)
+    let mut shown = dir.name(&mount::root()).text;
+    shown.extend_from_slice(b"/#tmpfile (deleted)");
+    OpenFile::open(dir.with(Dentry::nameless(inode, &shown)), flags)
 }
 
 fn open_existing(path: Path, who: &Identity, flags: u32) -> Result<Arc<OpenFile>> {
@@ -186,8 +186,6 @@ fn wanted_access(flags: u32) -> u32 {
 }
 
 /// Opens an inode that has no name (memfd).
-pub fn open_unnamed(mount: &Path, inode: InodeRef, shown: &[u8], flags: u32) -> Result<Arc<OpenFile>> {
-    let dentry = Dentry::root(inode);
-    dentry.set_shown_name(shown);
-    OpenFile::open(mount.with(dentry), flags)
+pub fn open_unnamed(inode: InodeRef, shown: &[u8], flags: u32) -> Result<Arc<OpenFile>> {
+    OpenFile::open(mount::root().with(Dentry::nameless(inode, shown)), flags)
 }

@@ -43,18 +43,32 @@ struct Place {
     parent: Option<Arc<Dentry>>,
     name: Box<[u8]>,
     is_deleted: bool,
+    /// The name is only shown: nothing is found by it.
+    is_nameless: bool,
 }
 
 impl Dentry {
-    /// The root of a mount, or an object without a name (O_TMPFILE, memfd).
+    /// The root of a mount.
     pub fn root(inode: InodeRef) -> Arc<Dentry> {
         Dentry::new(inode, None, Box::default())
+    }
+
+    /// An object without a name (a pipe, O_TMPFILE, memfd); `shown` is what /proc/PID/fd says.
+    pub fn nameless(inode: InodeRef, shown: &[u8]) -> Arc<Dentry> {
+        let dentry = Dentry::new(inode, None, shown.into());
+        dentry.place.lock().is_nameless = true;
+        dentry
     }
 
     fn new(inode: InodeRef, parent: Option<Arc<Dentry>>, name: Box<[u8]>) -> Arc<Dentry> {
         Arc::new(Dentry {
             inode,
-            place: SpinLock::new(Place { parent, name, is_deleted: false }),
+            place: SpinLock::new(Place {
+                parent,
+                name,
+                is_deleted: false,
+                is_nameless: false,
+            }),
             children: SpinLock::new(BTreeMap::new()),
             changes: Mutex::new(()),
             is_mountpoint: AtomicBool::new(false),
@@ -95,11 +109,10 @@ impl Dentry {
         self.is_mountpoint.store(is, Ordering::Release);
     }
 
-    /// Marks a nameless object (memfd, O_TMPFILE) with a name that is only shown.
-    pub fn set_shown_name(&self, name: &[u8]) {
-        let mut place = self.place.lock();
-        place.name = name.into();
-        place.is_deleted = true;
+    /// What is shown of an object without a name.
+    pub fn shown_name(&self) -> Option<Box<[u8]>> {
+        let place = self.place.lock();
+        place.is_nameless.then(|| place.name.clone())
     }
 
     /// The child called `name`; ENOENT if there is none.
@@ -171,12 +184,7 @@ impl Dentry {
         if self.children.lock().remove(&old_name).is_some() {
             COUNT.fetch_sub(1, Ordering::Relaxed);
         }
-        let old_parent = {
-            let mut place = child.place.lock();
-            place.name = name.into();
-            place.parent.replace(to.clone())
-        };
-        drop(old_parent);
+        child.set_place(to, name);
         if to.inode.has_stable_names() {
             to.keep(name, Some(child.clone()));
         }
@@ -185,14 +193,21 @@ impl Dentry {
     /// Records that `one` of this directory and `other` of `dir` have changed places.
     pub fn exchanged(self: &Arc<Dentry>, one: &Arc<Dentry>, dir: &Arc<Dentry>, other: &Arc<Dentry>) {
         let (one_name, other_name) = (one.name(), other.name());
-        *one.place.lock() =
-            Place { parent: Some(dir.clone()), name: other_name.clone(), is_deleted: false };
-        *other.place.lock() =
-            Place { parent: Some(self.clone()), name: one_name.clone(), is_deleted: false };
+        one.set_place(dir, &other_name);
+        other.set_place(self, &one_name);
         if self.inode.has_stable_names() {
             self.keep(&one_name, Some(other.clone()));
             dir.keep(&other_name, Some(one.clone()));
         }
+    }
+
+    fn set_place(&self, parent: &Arc<Dentry>, name: &[u8]) {
+        let old = {
+            let mut place = self.place.lock();
+            place.name = name.into();
+            place.parent.replace(parent.clone())
+        };
+        drop(old);
     }
 
     /// Whether `self` is `other` or lies above it.

@@ -7,6 +7,7 @@
 //! ```
 //! - [`inode`], [`file`]: the two traits that file systems and file kinds implement
 //! - [`dentry`], [`mount`], [`walk`]: names, and how a path finds its file; [`access`]: who may
+//! - [`anonymous`]: how a file without a name is reached through /proc/PID/fd
 //! - [`create`]: open(2); [`names`]: how names are made, moved and removed
 //! - [`context`]: root, working directory and umask of a process
 //! - [`open`]: open file descriptions; [`table`]: descriptors; [`locks`]: record locks
@@ -23,6 +24,7 @@
 //! never resolve faults: they pause (see [`transfer`]), so a file lock is never held while `mm` works.
 
 pub mod access;
+pub mod anonymous;
 pub mod context;
 pub mod create;
 pub mod dentry;

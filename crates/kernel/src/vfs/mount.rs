@@ -183,6 +183,9 @@ impl Path {
 
     /// The absolute name as seen from `root`; says whether it is below it, and whether it still exists.
     pub fn name(&self, root: &Path) -> FullName {
+        if let Some(shown) = self.dentry.shown_name() {
+            return FullName { text: shown.into_vec(), is_reachable: true, is_deleted: false };
+        }
         let mut names: Vec<Box<[u8]>> = Vec::new();
         let mut at = self.clone();
         let is_reachable = loop {
@@ -195,11 +198,7 @@ impl Path {
                     at = at.with(parent);
                 }
                 (None, Some(on)) => at = on,
-                (None, None) => {
-                    // Nameless objects show the name they were given.
-                    names.extend(Some(at.dentry.name()).filter(|name| !name.is_empty()));
-                    break false;
-                }
+                (None, None) => break false,
             }
         };
         let mut text = Vec::new();

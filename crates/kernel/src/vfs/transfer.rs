@@ -242,6 +242,15 @@ impl<'a> Source<'a> {
         copied
     }
 
+    /// Counts all that is left as taken, without looking at it.
+    pub fn skip_all(&mut self) {
+        let size = self.left();
+        if let Origin::User(pieces) = &mut self.origin {
+            pieces.advance(size, |_, _, size| size);
+        }
+        self.done += size;
+    }
+
     /// Goes back to `mark`, a copy made before a `take`, and counts only `size` bytes as taken since.
     pub fn rewind(&mut self, mark: Source<'a>, size: usize) {
         *self = mark;

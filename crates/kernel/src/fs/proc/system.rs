@@ -1,0 +1,338 @@
+//! Files about the whole system.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use occlum_enclave::{HeapUsage, pages::Pages, time, vcpu};
+use spin::Once;
+
+use super::Content;
+use crate::error::{Errno, Result, err};
+use crate::fs::image;
+use crate::mm;
+use crate::process;
+use crate::random;
+use crate::vfs::inode::{Kind, Link};
+use crate::vfs::{mount, pipe, table};
+
+/// One name below /proc that belongs to no process.
+pub struct Entry {
+    pub name: &'static str,
+    pub mode: u32,
+    what: What,
+}
+
+enum What {
+    Text(fn() -> String),
+    /// Always the same, without the newline.
+    Fixed(&'static str),
+    Link(fn() -> String),
+    Directory(&'static [Entry]),
+}
+
+const fn text(name: &'static str, make: fn() -> String) -> Entry {
+    Entry { name, mode: 0o444, what: What::Text(make) }
+}
+
+const fn fixed(name: &'static str, value: &'static str) -> Entry {
+    Entry { name, mode: 0o444, what: What::Fixed(value) }
+}
+
+const fn link(name: &'static str, target: fn() -> String) -> Entry {
+    Entry { name, mode: 0o777, what: What::Link(target) }
+}
+
+const fn directory(name: &'static str, entries: &'static [Entry]) -> Entry {
+    Entry { name, mode: 0o555, what: What::Directory(entries) }
+}
+
+const RELEASE: &str = "6.6.0-occlum";
+const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC Occlum";
+
+pub static ROOT: [Entry; 16] = [
+    text("cmdline", || String::from("occlum\n")),
+    text("cpuinfo", cpuinfo),
+    text("devices", || String::from("Character devices:\n  1 mem\n  5 /dev/tty\n\nBlock devices:\n")),
+    text("filesystems", filesystems),
+    text("loadavg", loadavg),
+    text("meminfo", meminfo),
+    text("stat", stat),
+    text("swaps", || String::from("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
+    text("uptime", uptime),
+    text("version", version),
+    text("vmstat", vmstat),
+    link("mounts", || String::from("self/mounts")),
+    link("net", || String::from("self/net")),
+    link("self", || format!("{}", current_ids().0)),
+    link("thread-self", || format!("{0}/task/{1}", current_ids().0, current_ids().1)),
+    directory("sys", &SYS),
+];
+
+static SYS: [Entry; 4] = [
+    directory("fs", &SYS_FS),
+    directory("kernel", &SYS_KERNEL),
+    directory("net", &SYS_NET),
+    directory("vm", &SYS_VM),
+];
+
+static SYS_FS: [Entry; 8] = [
+    text("file-max", || format!("{}\n", i64::MAX)),
+    fixed("file-nr", "0\t0\t9223372036854775807"),
+    text("nr_open", || format!("{}\n", table::MAX_LIMIT)),
+    text("pipe-max-size", || format!("{}\n", pipe::MAX_CAPACITY)),
+    fixed("pipe-user-pages-soft", "16384"),
+    fixed("protected_hardlinks", "0"),
+    fixed("protected_symlinks", "0"),
+    directory("inotify", &SYS_FS_INOTIFY),
+];
+
+static SYS_FS_INOTIFY: [Entry; 3] = [
+    fixed("max_queued_events", "16384"),
+    fixed("max_user_instances", "128"),
+    fixed("max_user_watches", "65536"),
+];
+
+static SYS_KERNEL: [Entry; 19] = [
+    fixed("cap_last_cap", "40"),
+    fixed("core_pattern", "core"),
+    fixed("core_uses_pid", "0"),
+    fixed("domainname", "(none)"),
+    text("hostname", || String::from("occlum\n")),
+    fixed("msgmax", "8192"),
+    fixed("ngroups_max", "65536"),
+    fixed("osrelease", RELEASE),
+    fixed("ostype", "Linux"),
+    fixed("overflowgid", "65534"),
+    fixed("overflowuid", "65534"),
+    fixed("perf_event_paranoid", "4"),
+    fixed("pid_max", "4194304"),
+    directory("random", &SYS_KERNEL_RANDOM),
+    fixed("randomize_va_space", "0"),
+    fixed("sched_autogroup_enabled", "0"),
+    fixed("tainted", "0"),
+    text("threads-max", || format!("{}\n", process::tree::max_threads())),
+    fixed("version", VERSION),
+];
+
+static SYS_KERNEL_RANDOM: [Entry; 4] = [
+    text("boot_id", || format!("{}\n", boot_id())),
+    fixed("entropy_avail", "256"),
+    fixed("poolsize", "256"),
+    text("uuid", || format!("{}\n", new_uuid())),
+];
+
+static SYS_NET: [Entry; 2] = [directory("core", &SYS_NET_CORE), directory("ipv4", &SYS_NET_IPV4)];
+
+static SYS_NET_CORE: [Entry; 5] = [
+    fixed("rmem_default", "212992"),
+    fixed("rmem_max", "212992"),
+    fixed("somaxconn", "4096"),
+    fixed("wmem_default", "212992"),
+    fixed("wmem_max", "212992"),
+];
+
+static SYS_NET_IPV4: [Entry; 4] = [
+    fixed("ip_local_port_range", "32768\t60999"),
+    fixed("tcp_fin_timeout", "60"),
+    fixed("tcp_keepalive_time", "7200"),
+    fixed("tcp_max_syn_backlog", "512"),
+];
+
+static SYS_VM: [Entry; 7] = [
+    fixed("max_map_count", "65530"),
+    fixed("mmap_min_addr", "65536"),
+    fixed("nr_hugepages", "0"),
+    fixed("overcommit_memory", "1"),
+    fixed("overcommit_ratio", "50"),
+    fixed("swappiness", "0"),
+    fixed("vfs_cache_pressure", "100"),
+];
+
+impl Entry {
+    pub fn kind(&self) -> Kind {
+        match self.what {
+            What::Text(_) | What::Fixed(_) => Kind::Regular,
+            What::Link(_) => Kind::Symlink,
+            What::Directory(_) => Kind::Directory,
+        }
+    }
+
+    pub fn children(&self) -> &'static [Entry] {
+        match self.what {
+            What::Directory(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    pub fn content(&self) -> Result<Content> {
+        Ok(match self.what {
+            What::Text(make) => Content::Text(make().into_bytes()),
+            What::Fixed(value) => Content::Text(format!("{value}\n").into_bytes()),
+            What::Link(target) => Content::Link(Link::Text(target().into_bytes())),
+            What::Directory(_) => Content::Directory,
+        })
+    }
+
+    pub fn write(&self, _text: &[u8]) -> Result<()> {
+        err(Errno::EACCES, "a fixed setting")
+    }
+}
+
+/// Process and thread that ask; 0 for the kernel itself.
+fn current_ids() -> (u32, u32) {
+    process::current().map_or((0, 0), |thread| (thread.process().pid(), thread.tid()))
+}
+
+fn version() -> String {
+    format!("Linux version {} {}\n", RELEASE, VERSION)
+}
+
+fn uptime() -> String {
+    let ns = time::monotonic_ns();
+    let (s, hundredths) = (ns / 1_000_000_000, ns / 10_000_000 % 100);
+    format!("{s}.{hundredths:02} {s}.{hundredths:02}\n")
+}
+
+fn loadavg() -> String {
+    let count = process::tree::thread_count();
+    format!("0.00 0.00 0.00 1/{count} {}\n", current_ids().0)
+}
+
+fn meminfo() -> String {
+    let user = mm::Usage::now();
+    let heap = HeapUsage::now();
+    let total = (user.limit + heap.limit) / 1024;
+    let free = (user.limit.saturating_sub(user.granted)) / 1024;
+    let cached = image::cached_bytes() / 1024;
+    let mut text = String::new();
+    let rows = [
+        ("MemTotal", total),
+        ("MemFree", free),
+        ("MemAvailable", free),
+        ("Buffers", 0),
+        ("Cached", cached),
+        ("SwapCached", 0),
+        ("Active", user.granted / 1024),
+        ("Inactive", 0),
+        ("SwapTotal", 0),
+        ("SwapFree", 0),
+        ("Dirty", 0),
+        ("Writeback", 0),
+        ("AnonPages", user.granted / 1024),
+        ("Mapped", 0),
+        ("Shmem", Pages::in_use().saturating_sub(image::cached_bytes()) / 1024),
+        ("Slab", heap.size / 1024),
+        ("CommitLimit", total),
+        ("Committed_AS", user.granted / 1024),
+        ("VmallocTotal", 0),
+        ("HugePages_Total", 0),
+        ("Hugepagesize", 2048),
+    ];
+    for (name, value) in rows {
+        let unit = if name == "HugePages_Total" { "" } else { " kB" };
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{:<16}{value:>8}{unit}", format!("{name}:"));
+    }
+    text
+}
+
+fn vmstat() -> String {
+    let user = mm::Usage::now();
+    format!("nr_free_pages {}\nnr_anon_pages {}\n", (user.limit - user.granted.min(user.limit)) / 4096, user.granted / 4096)
+}
+
+/// No CPUID here: the model is the enclave's own, flags are those of baseline x86-64.
+fn cpuinfo() -> String {
+    let mut text = String::new();
+    let mhz = time::clock_params().map_or(0, |params| (1000u64 << 32) / u64::from(params.mult.max(1)));
+    for index in 0..vcpu::count() {
+        let _ = write!(
+            text,
+            "processor\t: {index}\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 0\n\
+             model name\t: Occlum vCPU\nstepping\t: 0\ncpu MHz\t\t: {mhz}.000\ncache size\t: 0 KB\n\
+             physical id\t: 0\nsiblings\t: {count}\ncore id\t\t: {index}\ncpu cores\t: {count}\n\
+             fpu\t\t: yes\nfpu_exception\t: yes\nwp\t\t: yes\n\
+             flags\t\t: fpu tsc cx8 cmov mmx fxsr sse sse2 syscall nx lm rep_good nopl rdrand\n\
+             clflush size\t: 64\ncache_alignment\t: 64\naddress sizes\t: 46 bits physical, 48 bits virtual\n\n",
+            count = vcpu::count(),
+        );
+    }
+    text
+}
+
+fn stat() -> String {
+    let ticks = time::monotonic_ns() / 10_000_000;
+    let mut text = format!("cpu  {ticks} 0 0 0 0 0 0 0 0 0\n");
+    for index in 0..vcpu::count() {
+        let _ = writeln!(text, "cpu{index} {} 0 0 0 0 0 0 0 0 0", ticks / vcpu::count().max(1) as u64);
+    }
+    let boot_s = time::realtime_ns().saturating_sub(time::monotonic_ns()) / 1_000_000_000;
+    let processes: Vec<_> = process::processes();
+    let _ = write!(
+        text,
+        "intr 0\nctxt 0\nbtime {boot_s}\nprocesses {count}\nprocs_running 1\nprocs_blocked 0\n",
+        count = processes.len(),
+    );
+    text
+}
+
+fn filesystems() -> String {
+    let names = ["proc", "tmpfs", "devtmpfs", "overlay", "hostfs"];
+    names.iter().map(|name| format!("nodev\t{name}\n")).collect()
+}
+
+/// /proc/mounts in the format of fstab(5).
+pub fn mounts() -> String {
+    let root = mount::root();
+    let mut text = String::new();
+    for mount in mount::all() {
+        let target = mount.on.as_ref().map_or(Vec::from(*b"/"), |on| on.name(&root).text);
+        let access = if mount.is_read_only { "ro" } else { "rw" };
+        let (source, target) = (&mount.source, String::from_utf8_lossy(&target).into_owned());
+        let _ = writeln!(text, "{source} {target} {} {access},noatime 0 0", mount.fs.name());
+    }
+    text
+}
+
+/// /proc/PID/mountinfo.
+pub fn mount_info() -> String {
+    let root = mount::root();
+    let mut text = String::new();
+    for mount in mount::all() {
+        let target = mount.on.as_ref().map_or(Vec::from(*b"/"), |on| on.name(&root).text);
+        let target = String::from_utf8_lossy(&target).into_owned();
+        let parent = mount.on.as_ref().map_or(0, |on| on.mount.id);
+        let dev = mount.root.inode().attr().map_or(0, |attr| attr.dev);
+        let access = if mount.is_read_only { "ro" } else { "rw" };
+        let name = mount.fs.name();
+        let _ = writeln!(
+            text,
+            "{} {parent} 0:{dev} / {target} {access},noatime - {name} {} {access}",
+            mount.id, mount.source,
+        );
+    }
+    text
+}
+
+fn boot_id() -> &'static str {
+    static BOOT_ID: Once<String> = Once::new();
+    BOOT_ID.call_once(new_uuid)
+}
+
+/// A random UUID (version 4).
+fn new_uuid() -> String {
+    let mut bytes = [0; 16];
+    random::fill(&mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = String::new();
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
