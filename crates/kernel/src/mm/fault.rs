@@ -43,7 +43,7 @@ const HUGE_CHUNK: usize = 2 << 20;
 /// Mappings from this size on are granted in huge chunks.
 const HUGE_MIN: usize = 8 << 20;
 /// File pages come in clusters of this size.
-pub(super) const CLUSTER: usize = 128 << 10;
+pub(super) const CLUSTER: usize = 64 << 10;
 /// A growing mapping keeps this distance from the one below.
 const STACK_GUARD: usize = 256 * PAGE_SIZE;
 

@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 const WARM_PART_MAX: usize = 16 << 20;
 /// Warm pages under a new lazily granted mapping: up to this much is zeroed and granted at once.
 const SETTLE_MAX: usize = 1 << 20;
-/// File data moves in pieces of 2^5 pages: one cluster of a lazily loaded file.
-const BOUNCE_ORDER: usize = 5;
+/// File data moves in pieces of 2^4 pages: one cluster of a lazily loaded file.
+const BOUNCE_ORDER: usize = 4;
 pub(super) const BOUNCE_SIZE: usize = PAGE_SIZE << BOUNCE_ORDER;
 
 impl Space {

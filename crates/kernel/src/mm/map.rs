@@ -15,7 +15,7 @@ use super::vma::{Prot, Source, Vma};
 use crate::error::{Errno, Result, err};
 
 /// Private file mappings up to this size are loaded when made.
-const FILE_EAGER_MAX: usize = 256 << 10;
+const FILE_EAGER_MAX: usize = 128 << 10;
 /// Mappings a space may have (vm.max_map_count).
 const MAPPINGS_MAX: usize = 65530;
 /// Large mappings are placed so that huge pages fit.
