@@ -3,6 +3,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::vfs::Identity;
+
 /// Capabilities of Linux 6.6: 0 to 40.
 pub const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
 
@@ -101,6 +103,11 @@ impl Credentials {
     /// Whether `gid` is the group for file access or one of the supplementary groups.
     pub fn is_in_group(&self, gid: u32) -> bool {
         self.group.fs == gid || self.groups.contains(&gid)
+    }
+
+    /// As file access sees it.
+    pub fn identity(&self) -> Identity {
+        Identity { uid: self.user.fs, gid: self.group.fs, groups: self.groups.to_vec() }
     }
 
     pub fn has(&self, capability: Capability) -> bool {

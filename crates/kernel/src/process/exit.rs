@@ -49,9 +49,10 @@ pub(super) fn finish(thread: Arc<Thread>) {
     let process = thread.process().clone();
     let tid = thread.tid();
     thread::detach(&sched::current());
-    let remaining = process.remove_thread(&thread, status);
+    // Before the group knows: a thread that executes a program may then take over the id.
     tree::remove_thread(tid);
     tree::release_thread();
+    let remaining = process.remove_thread(&thread, status);
     // Closes files and unmaps memory if nobody shares them, before the parent hears of the end.
     drop(thread);
     if let Remaining::Nobody(status) = remaining {

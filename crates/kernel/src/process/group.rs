@@ -11,6 +11,7 @@ use super::limits::Limits;
 use super::usage::Usage;
 use super::{Limit, Resource, Thread, Work, tree};
 use crate::error::{Result, err};
+use crate::mm::MemoryLimits;
 use crate::sched::{WaitQueue, timer};
 use crate::signal::{Dispositions, ProcessSignals};
 use crate::time::ProcessTimers;
@@ -43,6 +44,11 @@ pub struct Process {
     is_dumpable: AtomicBool,
     /// It has executed a program since it was made (setpgid refuses it then).
     pub(super) has_executed: AtomicBool,
+    /// Another process lives, or may live, in the same address space.
+    shares_space: AtomicBool,
+    pub(crate) personality: AtomicU32,
+    /// membarrier(2) commands registered for.
+    pub(crate) membarrier: AtomicU32,
     start_ns: u64,
 }
 
@@ -102,6 +108,9 @@ impl Process {
             is_subreaper: AtomicBool::new(false),
             is_dumpable: AtomicBool::new(true),
             has_executed: AtomicBool::new(false),
+            shares_space: AtomicBool::new(false),
+            personality: AtomicU32::new(0),
+            membarrier: AtomicU32::new(0),
             start_ns: timer::now_ns(),
         }
     }
@@ -145,6 +154,10 @@ impl Process {
         self.limits.lock().clone()
     }
 
+    pub(crate) fn memory_limits(&self) -> MemoryLimits {
+        self.limits.lock().memory()
+    }
+
     pub fn program(&self) -> Program {
         self.program.lock().clone()
     }
@@ -160,6 +173,14 @@ impl Process {
 
     pub(crate) fn set_dumpable(&self, is_dumpable: bool) {
         self.is_dumpable.store(is_dumpable, Ordering::Relaxed);
+    }
+
+    pub(super) fn shares_space(&self) -> bool {
+        self.shares_space.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_shares_space(&self, shares: bool) {
+        self.shares_space.store(shares, Ordering::Relaxed);
     }
 
     pub(crate) fn set_subreaper(&self, is_subreaper: bool) {

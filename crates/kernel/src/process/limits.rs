@@ -1,5 +1,6 @@
 //! Resource limits (getrlimit(2)).
 
+use crate::mm::MemoryLimits;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// What is limited, by its number in the system call.
@@ -77,6 +78,17 @@ impl Limits {
 
     pub fn get(&self, resource: Resource) -> Limit {
         self.0[resource.0]
+    }
+
+    /// Those the memory manager enforces.
+    pub fn memory(&self) -> MemoryLimits {
+        let bytes = |resource| usize::try_from(self.get(resource).soft).unwrap_or(usize::MAX);
+        MemoryLimits {
+            address_space: bytes(Resource::AS),
+            data: bytes(Resource::DATA),
+            stack: bytes(Resource::STACK),
+            locked: bytes(Resource::MEMLOCK),
+        }
     }
 
     pub fn set(&mut self, resource: Resource, limit: Limit) {

@@ -20,11 +20,20 @@
 //! Lock order: the tree, then one process's signal lock, then its thread list, then leaves (limits,
 //! usage, names). Nothing that can free an address space or a file is dropped under any of them.
 
+pub mod clone;
 pub mod credentials;
+pub mod elf;
+pub mod exec;
 pub mod exit;
 pub mod group;
+pub mod groups;
 pub mod limits;
+pub mod load;
+pub mod pidfd;
 pub mod rip;
+pub mod stack;
+pub mod start;
+pub mod system;
 pub mod thread;
 pub mod tree;
 pub mod usage;

@@ -9,3 +9,8 @@ pub fn original(rip: usize) -> usize {
 pub fn patched(rip: usize) -> usize {
     rip
 }
+
+/// AT_SYSINFO_EHDR; 0 for none.
+pub fn vdso_base() -> usize {
+    0
+}

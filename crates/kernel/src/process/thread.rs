@@ -115,7 +115,7 @@ pub struct ThreadState {
     pub(crate) no_new_privs: AtomicBool,
     pub(crate) timer_slack_ns: AtomicU64,
     minor_faults: AtomicU64,
-    pub(crate) start_ns: u64,
+    start_ns: u64,
 }
 
 /// `comm`: at most 15 bytes and a NUL.
@@ -313,6 +313,11 @@ impl ThreadState {
     /// Whether the thread is to end whatever it waits for.
     pub fn is_dying(&self) -> bool {
         self.work.load(Ordering::SeqCst) & Work::EXIT != 0 || self.process.is_ending()
+    }
+
+    /// When it was made, CLOCK_MONOTONIC.
+    pub fn start_ns(&self) -> u64 {
+        self.start_ns
     }
 
     pub fn count_fault(&self) {

@@ -3,7 +3,9 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, Ordering};
 
+use occlum_abi::layout::MAX_VCPUS;
 use occlum_enclave::user::{Exception, Trap, UserContext};
 use occlum_enclave::vcpu;
 
@@ -82,7 +84,16 @@ fn serve_again(thread: &Arc<Thread>, context: &mut UserContext, call: Interrupte
     interrupted
 }
 
+/// How often user code on each vCPU was interrupted.
+static INTERRUPTS: [AtomicU32; MAX_VCPUS] = [const { AtomicU32::new(0) }; MAX_VCPUS];
+
+/// A count that grows when user code on a vCPU was interrupted (and has gone through a serialising exit).
+pub(crate) fn interrupts(vcpu: usize) -> u32 {
+    INTERRUPTS[vcpu].load(Ordering::SeqCst)
+}
+
 fn tick() {
+    INTERRUPTS[vcpu::index()].fetch_add(1, Ordering::SeqCst);
     vcpu::take_pending();
     run::tick();
 }

@@ -123,6 +123,11 @@ pub fn local<T: Any + Send + Sync>(which: Local) -> Option<Arc<T>> {
     })
 }
 
+/// Whether a vCPU sleeps in the host, or is about to.
+pub fn is_vcpu_parked(index: usize) -> bool {
+    PARKED_VCPUS.load(Ordering::SeqCst) & (1 << index) != 0
+}
+
 /// Waits until somebody calls [`unpark`] for this task. May also return for no reason.
 pub fn park() {
     let may_return = task::with_current(|task| {

@@ -8,6 +8,7 @@
 //! Wake-ups come from `sched::timer`.
 
 pub mod clock;
+pub mod keeper;
 pub mod timer;
 pub mod value;
 

@@ -1,0 +1,42 @@
+//! Keeps the clock parameters that programs read without a system call (the vDSO) close to the host's.
+
+use alloc::sync::Arc;
+
+use occlum_enclave::time as cpu;
+use spin::Mutex;
+
+use crate::sched::Wake;
+use crate::sched::timer::{self, Alarm};
+
+/// The host corrects its parameters about as often.
+const PERIOD_NS: u64 = 1_000_000_000;
+
+struct Keeper;
+
+static ALARM: Mutex<Option<Alarm>> = Mutex::new(None);
+
+/// Publishes the clocks now and from time to time while the instance runs.
+pub fn start() {
+    publish();
+    rearm();
+}
+
+fn rearm() {
+    let alarm = timer::arm(timer::now_ns() + PERIOD_NS, Arc::new(Keeper));
+    let old = ALARM.lock().replace(alarm);
+    drop(old);
+}
+
+fn publish() {
+    if cpu::clock_params().is_none() {
+        cpu::refresh();
+    }
+}
+
+impl Wake for Keeper {
+    fn wake(&self) -> bool {
+        publish();
+        rearm();
+        true
+    }
+}
