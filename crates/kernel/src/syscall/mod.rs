@@ -6,10 +6,18 @@
 mod directory;
 mod fd;
 mod file;
+mod futex;
+mod identity;
+mod limits;
 mod memory;
 mod name;
 mod path;
+mod process;
+mod schedule;
+mod signal;
 mod stat;
+mod system;
+mod time;
 mod trace;
 
 use alloc::sync::Arc;
@@ -115,12 +123,20 @@ impl Call<'_> {
 
 /// Every family of calls.
 const FAMILIES: &[&[Syscall]] = &[
-    memory::CALLS,
-    file::CALLS,
-    fd::CALLS,
-    name::CALLS,
-    stat::CALLS,
     directory::CALLS,
+    fd::CALLS,
+    file::CALLS,
+    futex::CALLS,
+    identity::CALLS,
+    limits::CALLS,
+    memory::CALLS,
+    name::CALLS,
+    process::CALLS,
+    schedule::CALLS,
+    signal::CALLS,
+    stat::CALLS,
+    system::CALLS,
+    time::CALLS,
 ];
 
 const TABLE_SIZE: usize = 512;
