@@ -5,7 +5,8 @@
 //!   address, RDI/RSI/RDX = the host's arguments, GS = vCPU page. RSP is the host's and never used.
 //! - `ocall_exit(nr, a0, a1, a2, a3, a4)`: System V arguments; returns RAX, RDX.
 //! - `run_user(ctx)`: saves the callee-saved registers on the kernel stack and enters user code;
-//!   comes back as an ordinary return when the user traps. `ctx.trap` says why.
+//!   comes back as a return when the user traps. `ctx.trap` says why. Neither the way in nor the way out
+//!   is a CALL or RET: the processor's return predictor then stays in step with the user's calls.
 //! - `syscall_entry`: user registers, RCX = address to continue at; no user stack is touched.
 //! - `aex_return`: where ERESUME continues after an AEX from user code; RSP = the kernel stack as
 //!   `run_user` left it.
@@ -13,13 +14,15 @@
 //!   window (`exception.rs`), so everything it reads must stay in memory.
 //! - `switch_stack(save, next)`: callee-saved registers and RSP, nothing else.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 
 use crate::user::{Regs, UserContext, TRAP_INTERRUPT, TRAP_SYSCALL};
 use crate::vcpu::VcpuPage;
 use occlum_abi::layout;
 
+/// RFLAGS bits other than the arithmetic flags, IF and the one that is always set.
+const FLAGS_RARE: u32 = !0xad7;
 /// RFLAGS bits that must be clear in kernel code: TF, DF, NT, AC.
 const FLAGS_FIX: u32 = (1 << 8) | (1 << 10) | (1 << 14) | (1 << 18);
 
@@ -153,10 +156,20 @@ run_window:
     movaps  xmm14, [rdi + {XMM} + 0xe0]
     movaps  xmm15, [rdi + {XMM} + 0xf0]
     ldmxcsr [rdi + {MXCSR}]
-    push    qword ptr [rdi + {RFLAGS}]
-    popfq
     mov     rax, [rdi + {RIP}]
     mov     gs:[{USER_RIP}], rax
+    mov     eax, [rdi + {RFLAGS}]
+    test    eax, {FLAGS_RARE}
+    jnz     2f
+    // The arithmetic flags without POPFQ, which costs some 20 cycles: OF by an addition that
+    // overflows if it was set, the others by SAHF.
+    mov     ecx, eax
+    shr     ecx, 11
+    and     ecx, 1
+    mov     ah, al
+    add     cl, 0x7f
+    sahf
+3:
     mov     rax, [rdi + {RAX}]
     mov     rbx, [rdi + {RBX}]
     mov     rcx, [rdi + {RCX}]
@@ -174,6 +187,9 @@ run_window:
     mov     rsp, [rdi + {RSP}]
     mov     rdi, [rdi + {RDI}]
     jmp     qword ptr gs:[{USER_RIP}]
+2:  push    rax
+    popfq
+    jmp     3b
     .globl run_window_end
     .hidden run_window_end
 run_window_end:
@@ -243,7 +259,8 @@ aex_return:
     pop     r12
     pop     rbp
     pop     rbx
-    ret
+    pop     rcx
+    jmp     rcx
 
     .globl switch_stack
     .hidden switch_stack
@@ -313,6 +330,7 @@ task_trampoline:
     RIP = const offset_of!(UserContext, regs) + offset_of!(Regs, rip),
     RFLAGS = const offset_of!(UserContext, regs) + offset_of!(Regs, rflags),
     FLAGS_FIX = const FLAGS_FIX,
+    FLAGS_RARE = const FLAGS_RARE,
     TRAP_INTERRUPT = const TRAP_INTERRUPT,
     TRAP_SYSCALL = const TRAP_SYSCALL,
 );
@@ -320,8 +338,7 @@ task_trampoline:
 unsafe extern "C" {
     /// See the module head. Leaves the enclave; the caller has saved the user's vector state and FS.
     pub(crate) fn ocall_exit(nr: u64, a0: u64, a1: u64, a2: u64, a3: u64, a4: u64) -> OcallReturn;
-    /// See the module head.
-    pub(crate) fn run_user(ctx: *mut UserContext);
+    fn run_user();
     /// See the module head.
     pub(crate) fn switch_stack(save: *mut usize, next: usize);
     pub(crate) fn task_trampoline();
@@ -329,6 +346,26 @@ unsafe extern "C" {
     pub(crate) fn aex_return();
     pub(crate) fn run_window();
     pub(crate) fn run_window_end();
+}
+
+/// Enters user code; returns when it traps.
+///
+/// # Safety
+/// `ctx` must be exclusive to this vCPU until the return, and its XMM area, FS base and rest in the
+/// state `user.rs` describes.
+pub(crate) unsafe fn enter_user(ctx: *mut UserContext) {
+    // SAFETY: `run_user` restores the callee-saved registers and pops the return address.
+    unsafe {
+        asm!(
+            "lea rax, [rip + 2f]",
+            "push rax",
+            "jmp {run}",
+            "2:",
+            run = sym run_user,
+            in("rdi") ctx,
+            clobber_abi("C"),
+        );
+    }
 }
 
 /// RAX and RDX after an ocall, both chosen by the host.

@@ -164,10 +164,10 @@ impl UserContext {
     pub fn run(&mut self) -> Trap {
         self.regs.rflags = (self.regs.rflags & USER_RFLAGS) | 0x202;
         self.make_resident();
-        // SAFETY: `self` is exclusively borrowed until `run_user` returns, which happens on this
+        // SAFETY: `self` is exclusively borrowed until `enter_user` returns, which happens on this
         // same kernel stack; the vCPU page refers to it only in between (and as resident, which
         // `Drop` and `evict` undo).
-        unsafe { entry::run_user(self) };
+        unsafe { entry::enter_user(self) };
         match self.trap {
             TRAP_SYSCALL => Trap::Syscall,
             TRAP_EXCEPTION => Trap::Exception(self.exception),
