@@ -219,6 +219,10 @@ impl File for Console {
         events::unwatch(self.fd, waker);
     }
 
+    fn keeps_wakers(&self) -> bool {
+        false
+    }
+
     fn is_pollable(&self) -> bool {
         Kind::from_mode(self.attr.mode) != Some(Kind::Regular)
     }

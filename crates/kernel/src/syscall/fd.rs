@@ -129,6 +129,8 @@ const F_OFD_SETLKW: u32 = 38;
 const F_DUPFD_CLOEXEC: u32 = 1030;
 const F_SETPIPE_SZ: u32 = 1031;
 const F_GETPIPE_SZ: u32 = 1032;
+const F_ADD_SEALS: u32 = 1033;
+const F_GET_SEALS: u32 = 1034;
 const FD_CLOEXEC: u32 = 1;
 
 fn sys_fcntl(call: &mut Call<'_>) -> Result<usize> {
@@ -160,6 +162,8 @@ fn sys_fcntl(call: &mut Call<'_>) -> Result<usize> {
         F_SETOWN => Ok(0),
         F_GETPIPE_SZ => Ok(pipe_of(&file)?.capacity()),
         F_SETPIPE_SZ => pipe_of(&file)?.set_capacity(call.uint(2) as usize),
+        F_GET_SEALS => super::event::seals(&file, None),
+        F_ADD_SEALS => super::event::seals(&file, Some(call.uint(2))),
         _ => err(Errno::EINVAL, "unknown command"),
     }
 }

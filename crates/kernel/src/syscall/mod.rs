@@ -4,6 +4,7 @@
 //! else in the kernel imports this module.
 
 mod directory;
+mod event;
 mod fd;
 mod file;
 mod futex;
@@ -12,9 +13,11 @@ mod limits;
 mod memory;
 mod name;
 mod path;
+mod poll;
 mod process;
 mod schedule;
 mod signal;
+mod socket;
 mod stat;
 mod system;
 mod time;
@@ -124,6 +127,7 @@ impl Call<'_> {
 /// Every family of calls.
 const FAMILIES: &[&[Syscall]] = &[
     directory::CALLS,
+    event::CALLS,
     fd::CALLS,
     file::CALLS,
     futex::CALLS,
@@ -131,9 +135,11 @@ const FAMILIES: &[&[Syscall]] = &[
     limits::CALLS,
     memory::CALLS,
     name::CALLS,
+    poll::CALLS,
     process::CALLS,
     schedule::CALLS,
     signal::CALLS,
+    socket::CALLS,
     stat::CALLS,
     system::CALLS,
     time::CALLS,

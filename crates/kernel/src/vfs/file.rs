@@ -58,6 +58,11 @@ pub trait File: Send + Sync + Any {
 
     fn forget_waker(&self, _waker: &Arc<dyn Wake>) {}
 
+    /// False if a waker is forgotten once it was woken: epoll then gives it again.
+    fn keeps_wakers(&self) -> bool {
+        true
+    }
+
     /// False for what epoll refuses (regular files, directories).
     fn is_pollable(&self) -> bool {
         true

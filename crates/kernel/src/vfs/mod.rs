@@ -13,7 +13,7 @@
 //! - [`open`]: open file descriptions; [`table`]: descriptors; [`locks`]: record locks
 //! - [`transfer`]: where read data goes and written data comes from, user memory first of all
 //! - [`mapping`]: files in memory
-//! - [`poll`]: readiness; [`pipe`]: pipes and FIFOs; [`special`]: opening FIFOs and device nodes
+//! - [`poll`]: readiness; [`epoll`], [`eventfd`], [`timerfd`], [`socket`]: files without a file system; [`pipe`]: pipes and FIFOs; [`special`]: opening FIFOs and device nodes
 //!
 //! Life cycle of an open file: `open` walks the path, asks the inode for its [`File`], wraps it in an
 //! [`OpenFile`]; descriptors share it (dup, fork); the last reference closes it (`Drop`).
@@ -28,6 +28,8 @@ pub mod anonymous;
 pub mod context;
 pub mod create;
 pub mod dentry;
+pub mod epoll;
+pub mod eventfd;
 pub mod file;
 pub mod flags;
 pub mod inode;
@@ -38,8 +40,10 @@ pub mod names;
 pub mod open;
 pub mod pipe;
 pub mod poll;
+pub mod socket;
 pub mod special;
 pub mod table;
+pub mod timerfd;
 pub mod transfer;
 pub mod walk;
 

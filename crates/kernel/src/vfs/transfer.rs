@@ -145,6 +145,24 @@ impl<'a> Sink<'a> {
         copied
     }
 
+    /// Puts all of `bytes` or, at a fault, nothing: for values that must not be torn. The caller has checked
+    /// that there is room.
+    pub fn put_all(&mut self, bytes: &[u8]) -> bool {
+        let before = match &self.target {
+            Target::User(pieces) => Some(*pieces),
+            Target::Kernel(_) => None,
+        };
+        let done = self.done;
+        if self.put(bytes) == bytes.len() {
+            return true;
+        }
+        if let (Target::User(pieces), Some(before)) = (&mut self.target, before) {
+            *pieces = UserPieces { fault: pieces.fault, ..before };
+        }
+        self.done = done;
+        false
+    }
+
     /// Puts `size` zeros, or as many as it takes.
     pub fn put_zeros(&mut self, size: usize) -> usize {
         let size = size.min(self.room());
@@ -240,6 +258,23 @@ impl<'a> Source<'a> {
         };
         self.done += copied;
         copied
+    }
+
+    /// Fills all of `buf` or, at a fault, takes nothing. The caller has checked that there is enough.
+    pub fn take_all(&mut self, buf: &mut [u8]) -> bool {
+        let before = *self;
+        if self.take(buf) == buf.len() {
+            return true;
+        }
+        let fault = match &self.origin {
+            Origin::User(pieces) => pieces.fault,
+            Origin::Kernel(_) => None,
+        };
+        *self = before;
+        if let Origin::User(pieces) = &mut self.origin {
+            pieces.fault = fault;
+        }
+        false
     }
 
     /// Counts all that is left as taken, without looking at it.

@@ -13,6 +13,7 @@ use crate::error::{Errno, Result, err};
 use crate::fs::image;
 use crate::mm;
 use crate::process;
+use crate::process::system::{RELEASE, VERSION};
 use crate::random;
 use crate::vfs::inode::{Kind, Link};
 use crate::vfs::{mount, pipe, table};
@@ -48,8 +49,6 @@ const fn directory(name: &'static str, entries: &'static [Entry]) -> Entry {
     Entry { name, mode: 0o555, what: What::Directory(entries) }
 }
 
-const RELEASE: &str = "6.6.0-occlum";
-const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC Occlum";
 
 pub static ROOT: [Entry; 16] = [
     text("cmdline", || String::from("occlum\n")),
@@ -99,7 +98,7 @@ static SYS_KERNEL: [Entry; 19] = [
     fixed("core_pattern", "core"),
     fixed("core_uses_pid", "0"),
     fixed("domainname", "(none)"),
-    text("hostname", || String::from("occlum\n")),
+    text("hostname", || format!("{}\n", String::from_utf8_lossy(&process::system::hostname()))),
     fixed("msgmax", "8192"),
     fixed("ngroups_max", "65536"),
     fixed("osrelease", RELEASE),

@@ -46,6 +46,15 @@ pub struct RamFs {
     root: Arc<Node>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    Plain,
+    /// Over a lower file system.
+    Union,
+    /// A memfd.
+    SingleFile,
+}
+
 /// What all nodes of one file system refer to.
 struct Shared {
     dev: u64,
@@ -59,19 +68,21 @@ struct Shared {
     /// Those that were changed.
     pinned: SpinLock<BTreeMap<u64, Arc<Node>>>,
     has_lower: bool,
+    /// The file system of one memfd.
+    is_single_file: bool,
 }
 
 impl RamFs {
     /// An empty file system of at most `limit` bytes of data.
     pub fn new(limit: u64, root_mode: u32) -> Result<Arc<RamFs>> {
-        let shared = Shared::new(limit, None);
+        let shared = Shared::new(limit, Use::Plain);
         let root = Node::new_root(&shared, root_mode)?;
         Ok(Arc::new(RamFs { shared, root }))
     }
 
     /// A writable view of the tree below `lower`.
     pub fn over(lower: InodeRef, limit: u64) -> Result<Arc<RamFs>> {
-        let shared = Shared::new(limit, Some(()));
+        let shared = Shared::new(limit, Use::Union);
         let root = shared.node_for(lower)?;
         root.pin();
         Ok(Arc::new(RamFs { shared, root }))
@@ -79,7 +90,7 @@ impl RamFs {
 
     /// A nameless file of at most `limit` bytes in a file system of its own (memfd).
     pub fn nameless_file(limit: u64, mode: u32) -> Result<Arc<Node>> {
-        Node::new_file(&Shared::new(limit, None), mode)
+        Node::new_file(&Shared::new(limit, Use::SingleFile), mode)
     }
 }
 
@@ -107,7 +118,7 @@ impl FileSystem for RamFs {
 }
 
 impl Shared {
-    fn new(limit: u64, lower: Option<()>) -> Arc<Shared> {
+    fn new(limit: u64, what: Use) -> Arc<Shared> {
         Arc::new(Shared {
             dev: NEXT_DEV.fetch_add(1, Ordering::Relaxed),
             next_ino: AtomicU64::new(FIRST_OWN_INO),
@@ -116,7 +127,8 @@ impl Shared {
             nodes: AtomicUsize::new(0),
             from_below: SpinLock::new(BTreeMap::new()),
             pinned: SpinLock::new(BTreeMap::new()),
-            has_lower: lower.is_some(),
+            has_lower: what == Use::Union,
+            is_single_file: what == Use::SingleFile,
         })
     }
 

@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::Shared;
 use super::data::Data;
@@ -26,6 +27,8 @@ pub struct Node {
     body: Body,
     lower: Option<InodeRef>,
     mapping: SharedSlot,
+    /// F_SEAL_* bits; without F_SEAL_SEAL more may be added.
+    seals: AtomicU32,
 }
 
 struct Meta {
@@ -46,6 +49,13 @@ enum Body {
     Symlink(Box<[u8]>),
     Other,
 }
+
+const F_SEAL_SEAL: u32 = 1;
+const F_SEAL_SHRINK: u32 = 2;
+const F_SEAL_GROW: u32 = 4;
+const F_SEAL_WRITE: u32 = 8;
+const F_SEAL_FUTURE_WRITE: u32 = 16;
+const F_SEAL_EXEC: u32 = 32;
 
 /// Bytes of all extended attributes of one file.
 const XATTRS_MAX: usize = 64 << 10;
@@ -141,11 +151,49 @@ impl Node {
             body,
             lower,
             mapping: SharedSlot::default(),
+            seals: AtomicU32::new(F_SEAL_SEAL),
         })
     }
 
     pub fn ino(&self) -> u64 {
         self.ino
+    }
+
+    /// Whether it is a memfd: a file that never had a name.
+    pub fn is_nameless_file(&self) -> bool {
+        self.kind == Kind::Regular && self.shared.is_single_file
+    }
+
+    pub fn seals(&self) -> u32 {
+        self.seals.load(Ordering::Relaxed)
+    }
+
+    pub fn allow_seals(&self) {
+        self.seals.store(0, Ordering::Relaxed);
+    }
+
+    /// EBUSY, as long as somebody could write through a shared mapping.
+    pub fn add_seals(&self, seals: u32) -> Result<()> {
+        let all = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | F_SEAL_EXEC;
+        if seals & !all != 0 {
+            return err(Errno::EINVAL, "unknown seal");
+        }
+        if self.seals() & F_SEAL_SEAL != 0 {
+            return err(Errno::EPERM, "sealed against seals");
+        }
+        if seals & F_SEAL_WRITE != 0 && self.mapping.object().is_some() {
+            return err(Errno::EBUSY, "mapped shared");
+        }
+        self.seals.fetch_or(seals, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// EPERM if a seal forbids that the size becomes `new_size`.
+    fn check_size_seals(&self, new_size: u64) -> Result<()> {
+        let (seals, size) = (self.seals(), self.data()?.size());
+        let is_forbidden = new_size < size && seals & F_SEAL_SHRINK != 0
+            || new_size > size && seals & F_SEAL_GROW != 0;
+        if is_forbidden { err(Errno::EPERM, "sealed") } else { Ok(()) }
     }
 
     /// Keeps the node of a lower inode, because it now differs from what lies below.
@@ -395,6 +443,17 @@ impl Inode for Node {
     }
 
     fn write_at(&self, position: Position, source: &mut Source<'_>) -> Result<u64> {
+        if self.seals() & !F_SEAL_SEAL != 0 {
+            if self.seals() & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) != 0 {
+                return err(Errno::EPERM, "sealed");
+            }
+            let start = match position {
+                Position::At(start) => start,
+                Position::End => self.data()?.size(),
+            };
+            let end = start.saturating_add(source.left() as u64);
+            self.check_size_seals(end.max(self.data()?.size()))?;
+        }
         let end = self.data()?.write_at(position, source)?;
         self.change(|meta| {
             meta.mtime = Timestamp::now();
@@ -405,6 +464,7 @@ impl Inode for Node {
     }
 
     fn resize(&self, size: u64) -> Result<()> {
+        self.check_size_seals(size)?;
         self.data()?.resize(size)?;
         self.change(|meta| meta.mtime = Timestamp::now());
         Ok(())
