@@ -105,3 +105,40 @@ def make_instance(tmp_path_factory: pytest.TempPathFactory) -> MakeInstance:
         return instance
 
     return make
+
+
+HELLO = """
+#include <unistd.h>
+int main(void) { return write(1, "hello\\n", 6) != 6; }
+"""
+
+
+@pytest.fixture(scope="session")
+def boots(make_instance: MakeInstance, tmp_path_factory: pytest.TempPathFactory) -> str | None:
+    """Why no program at all runs in an enclave; None if one does.
+
+    One look at the start, so that a kernel that hangs fails each test at once and not after each
+    one's own timeout.
+    """
+    directory = tmp_path_factory.mktemp("boots")
+    (directory / "hello.c").write_text(HELLO)
+    command = ["gcc", "-static", "-o", directory / "hello", directory / "hello.c"]
+    subprocess.run(command, check=True)
+    instance = make_instance("boots-instance", directory / "hello")
+    try:
+        done = instance.run("/usr/local/bin/hello", timeout=20)
+    except subprocess.TimeoutExpired:
+        return "hello does not come to an end within 20 s"
+    if (done.returncode, done.stdout) != (0, b"hello\n"):
+        return f"hello gives {done.stdout!r}, status {done.returncode}: {done.stderr.decode()}"
+    return None
+
+
+@pytest.fixture(autouse=True)
+def enclave_boots(request: pytest.FixtureRequest) -> None:
+    """A test marked ``enclave`` needs an enclave that boots."""
+    if request.node.get_closest_marker("enclave") is None:
+        return
+    problem = request.getfixturevalue("boots")
+    if problem is not None:
+        pytest.fail(f"no program runs in an enclave: {problem}", pytrace=False)
