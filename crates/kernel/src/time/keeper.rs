@@ -2,9 +2,10 @@
 
 use alloc::sync::Arc;
 
-use occlum_enclave::time as cpu;
+use occlum_enclave::{log, time as cpu};
 use spin::Mutex;
 
+use crate::mm::vdso;
 use crate::sched::Wake;
 use crate::sched::timer::{self, Alarm};
 
@@ -30,6 +31,10 @@ fn rearm() {
 fn publish() {
     if cpu::clock_params().is_none() {
         cpu::refresh();
+    }
+    let Some(params) = cpu::clock_params() else { return };
+    if let Err(error) = vdso::publish(&params) {
+        log!(Warn, "the vDSO's clocks are not kept up to date: {error:?}");
     }
 }
 
