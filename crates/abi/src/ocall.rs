@@ -43,8 +43,9 @@ ocalls! {
     /// The program has ended. (wait status as of wait4: exit code << 8, or signal number | 0x80 if core)
     /// All vCPUs are stopped; does not return.
     Exit = 1,
-    /// The kernel has found a bug or a lie and stops the enclave. (reason: see [`StopReason`]) The
-    /// text was logged before. Does not return.
+    /// The kernel has found a bug or a lie and stops the enclave. (reason: see [`StopReason`], then up
+    /// to 32 bytes of text in four registers, padded with zeros) The text names a lie even where the log
+    /// can't: before there is a staging buffer. What is longer was logged before. Does not return.
     Stop = 2,
     /// (level, ptr, len) one line of log, UTF-8, without newline.
     Log = 3,

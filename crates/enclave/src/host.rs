@@ -45,10 +45,10 @@ impl fmt::Display for HostMisbehaved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             HostMisbehaved::BadPointer => f.write_str("a pointer into the enclave"),
-            HostMisbehaved::UnreadableMemory => f.write_str("host memory that can't be accessed"),
-            HostMisbehaved::BadLength(call) => write!(f, "{call:?}: length beyond the buffer"),
+            HostMisbehaved::UnreadableMemory => f.write_str("inaccessible host memory"),
+            HostMisbehaved::BadLength(call) => write!(f, "{call:?}: impossible length"),
             HostMisbehaved::BadResult(call) => write!(f, "{call:?}: impossible result"),
-            HostMisbehaved::BadHandover(field) => write!(f, "handover field {field} out of range"),
+            HostMisbehaved::BadHandover(field) => write!(f, "handover: {field}"),
             HostMisbehaved::BadClock => f.write_str("impossible clock parameters"),
         }
     }
@@ -79,7 +79,7 @@ impl Untrusted<i64> {
     pub fn at_most(self, call: Ocall, max: usize) -> Result<Result<usize, Errno>, HostMisbehaved> {
         let value = self.0;
         if value < 0 {
-            let errno = i32::try_from(-value).ok().and_then(Errno::from_raw);
+            let errno = i32::try_from(value.unsigned_abs()).ok().and_then(Errno::from_raw);
             return errno.map(Err).ok_or(HostMisbehaved::BadResult(call));
         }
         match usize::try_from(value) {
@@ -151,13 +151,19 @@ static SHARED: AtomicUsize = AtomicUsize::new(0);
 /// Bit v: the kernel set `want_tick[v]`.
 static WANT_TICK: AtomicU64 = AtomicU64::new(0);
 
+/// Largest staging buffer. The kernel allocates room for what a full one can hold.
+const STAGING_MAX: u64 = 4 << 20;
+
 /// Checks and records the host's buffers; before this only ocalls without data work.
 pub(crate) fn set_buffers(shared: u64, staging: u64, size: u64, vcpus: u32) -> Result<(), HostMisbehaved> {
     HostSlice::new(shared, size_of::<SharedPage>() as u64)?;
     let all = size.checked_mul(u64::from(vcpus)).ok_or(HostMisbehaved::BadPointer)?;
     HostSlice::new(staging, all)?;
-    if size < 4096 || !staging.is_multiple_of(64) || !shared.is_multiple_of(PAGE_SIZE as u64) {
+    if !(PAGE_SIZE as u64..=STAGING_MAX).contains(&size) || !staging.is_multiple_of(64) {
         return Err(HostMisbehaved::BadHandover("staging"));
+    }
+    if !shared.is_multiple_of(PAGE_SIZE as u64) {
+        return Err(HostMisbehaved::BadHandover("shared"));
     }
     SHARED.store(shared as usize, Ordering::Relaxed);
     STAGING.store(staging as usize, Ordering::Relaxed);
@@ -175,9 +181,14 @@ pub fn staging() -> HostSlice {
 pub(crate) fn shared() -> Option<&'static SharedPage> {
     let addr = SHARED.load(Ordering::Relaxed);
     // SAFETY: the range was checked to lie outside the enclave; all fields are atomics, so a host
-    // that changes them at any time is no undefined behaviour. If the host unmaps it, the enclave
-    // stops with a fault report: denial of service, which it can have cheaper.
+    // that changes them at any time is no undefined behaviour. If the host unmaps it, the access
+    // faults and the enclave stops (`lang.rs`).
     unsafe { (addr as *const SharedPage).as_ref() }
+}
+
+/// Whether an address is in host memory.
+pub(crate) fn is_host_address(address: usize) -> bool {
+    address >= ELRANGE_END
 }
 
 /// An ocall that neither changes the enclave's memory nor its execution. For all others there are
@@ -229,16 +240,45 @@ pub fn exit(wait_status: u32) -> ! {
 
 /// Stops the enclave; the reason was logged before.
 pub fn stop(reason: StopReason) -> ! {
+    stop_with(reason, [0; 4])
+}
+
+/// Stops the enclave because of a lie. Allocates nothing and needs no buffer: there may be none yet.
+pub fn stop_for(lie: HostMisbehaved) -> ! {
+    let mut text = ShortText::default();
+    // What does not fit is cut.
+    let _ = fmt::write(&mut text, format_args!("{lie}"));
+    stop_with(StopReason::HostMisbehaved, text.words())
+}
+
+fn stop_with(reason: StopReason, [t0, t1, t2, t3]: [u64; 4]) -> ! {
     loop {
-        ocall(Ocall::Stop, [reason as u64, 0, 0, 0, 0]);
+        ocall(Ocall::Stop, [reason as u64, t0, t1, t2, t3]);
     }
 }
 
-/// Stops the enclave because of a lie.
-pub fn stop_for(lie: HostMisbehaved) -> ! {
-    crate::log::write_unfiltered(LogLevel::Error, "the host misbehaved; the enclave stops");
-    crate::log!(Error, "the host misbehaved: {lie}");
-    stop(StopReason::HostMisbehaved)
+/// Text that fits into the registers of an ocall.
+#[derive(Default)]
+struct ShortText {
+    bytes: [u8; 32],
+    used: usize,
+}
+
+impl ShortText {
+    fn words(&self) -> [u64; 4] {
+        let (words, _) = self.bytes.as_chunks::<8>();
+        core::array::from_fn(|i| u64::from_le_bytes(words[i]))
+    }
+}
+
+impl fmt::Write for ShortText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for (to, byte) in self.bytes[self.used..].iter_mut().zip(text.bytes()) {
+            *to = byte;
+            self.used += 1;
+        }
+        Ok(())
+    }
 }
 
 /// Waits for a wake-up, a host event or `deadline_ns` (CLOCK_MONOTONIC; `u64::MAX` = none). Gives the

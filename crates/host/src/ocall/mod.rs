@@ -84,7 +84,7 @@ fn dispatch(ocall: Ocall, call: &Call) -> Served {
     match ocall {
         Ocall::Resume => Err(Errno::INVAL),
         Ocall::Exit => end(call.args[0]),
-        Ocall::Stop => stop(call.args[0]),
+        Ocall::Stop => stop(call.args),
         Ocall::Log => log(call),
         Ocall::Park => park::park(call),
         Ocall::Wake => park::wake(call),
@@ -160,16 +160,23 @@ fn end(wait_status: u64) -> ! {
     sys::exit(if signal == 0 { code } else { 128 + signal })
 }
 
-fn stop(reason: u64) -> ! {
+fn stop([reason, text @ ..]: [u64; 5]) -> ! {
     const REASONS: [(StopReason, &str); 3] = [
         (StopReason::KernelBug, "the kernel found a bug in itself"),
         (StopReason::HostMisbehaved, "the host misbehaved"),
         (StopReason::CannotStart, "the instance can't start"),
     ];
     let known = REASONS.iter().find(|(known, _)| *known as u64 == reason);
-    let text = known.map_or("no known reason", |(_, text)| text);
+    let reason = known.map_or("no known reason", |(_, text)| text);
+    let detail: String = text
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .map(char::from)
+        .filter(|byte| byte.is_ascii_graphic() || *byte == ' ')
+        .collect();
+    let separator = if detail.is_empty() { "" } else { ": " };
     terminal::restore();
-    eprintln!("error: the enclave has stopped: {text}");
+    eprintln!("error: the enclave has stopped: {reason}{separator}{detail}");
     sys::exit(EXIT_STATUS)
 }
 
