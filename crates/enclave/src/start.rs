@@ -34,17 +34,17 @@ pub struct Boot {
 /// 0 = not known yet, 1 = hardware, 2 = simulation.
 static CPU: AtomicU8 = AtomicU8::new(0);
 
-/// Largest run request the kernel takes from the host, in bytes.
-const REQUEST_MAX: u64 = 16 << 20;
+/// Largest run request the kernel takes from the host, in bytes. Decoded it is up to 24 times as large
+/// (empty strings), and a vector doubles as it grows: the heap must bear that.
+const REQUEST_MAX: u64 = 4 << 20;
+const REQUEST_GROWTH: u64 = 64;
 
 /// Called from `first_entry` on the idle stack.
 pub(crate) extern "C" fn start_vcpu(command: u64, host_info: u64, page: *mut VcpuPage) -> ! {
     // SAFETY: `page` is GS base, this vCPU's zeroed page.
     unsafe { set_up_page(page) };
     if vcpu::index() != 0 {
-        vcpu::wait_for_release();
-        set_cpu_mode(page, CPU.load(Ordering::Acquire) == 2);
-        crate::occlum_kernel_vcpu_main(vcpu::index());
+        start_other(command, page);
     }
     let config = config_bytes();
     // The mode first: decoding the rest needs the heap, which needs ocalls, which need the mode.
@@ -55,13 +55,32 @@ pub(crate) extern "C" fn start_vcpu(command: u64, host_info: u64, page: *mut Vcp
         Ok(_) => cannot_start("the boot configuration is of another version"),
         Err(_) => cannot_start("the boot configuration can't be decoded"),
     };
-    if command != Entry::Start as u64 {
-        cannot_start("the host entered without the start command");
-    }
-    match take_over(config, host_info) {
+    let taken = check_command(command).and_then(|()| take_over(config, host_info));
+    match taken {
         Ok(boot) => crate::occlum_kernel_main(boot),
         Err(lie) => host::stop_for(lie),
     }
+}
+
+/// Every vCPU but the first: waits until the kernel can schedule.
+fn start_other(command: u64, page: *mut VcpuPage) -> ! {
+    vcpu::wait_for_release();
+    set_cpu_mode(page, CPU.load(Ordering::Acquire) == 2);
+    if let Err(lie) = check_command(command) {
+        host::stop_for(lie);
+    }
+    // It has no staging buffer: the kernel was told of fewer.
+    if vcpu::index() >= vcpu::count() {
+        host::stop_for(HostMisbehaved::BadHandover("vcpus"));
+    }
+    // What the host left there would become the first user's.
+    user::reset_vector_registers(user::all_components());
+    crate::occlum_kernel_vcpu_main(vcpu::index())
+}
+
+fn check_command(command: u64) -> Result<(), HostMisbehaved> {
+    let is_start = command == Entry::Start as u64;
+    is_start.then_some(()).ok_or(HostMisbehaved::BadHandover("command"))
 }
 
 /// # Safety
@@ -111,9 +130,10 @@ fn take_over(config: BootConfig, host_info: u64) -> Result<Boot, HostMisbehaved>
     host::set_buffers(info.shared, info.staging, info.staging_size, vcpus)?;
     vcpu::set_count(vcpus);
     set_vector_state(&info)?;
-    heap::set_limit(config.resource_limits.kernel_heap_size as usize);
+    let heap_size = config.resource_limits.kernel_heap_size;
+    heap::set_limit(heap_size as usize);
     let image = HostSlice::new(info.image, info.image_size)?;
-    let request = read_request(&info)?;
+    let request = read_request(&info, heap_size)?;
     log::set_level(permitted_level(&config, request.log_level));
     Ok(Boot { config, request, image, hwcap: [info.hwcap, info.hwcap2] })
 }
@@ -138,17 +158,30 @@ const XFRM_SUPPORTED: u64 = 0x2e7;
 
 fn set_vector_state(info: &HostInfo) -> Result<(), HostMisbehaved> {
     let xfrm = info.xfrm & XFRM_SUPPORTED;
+    // A component that is not saved would pass from one program to another.
+    if !is_enabled(xfrm, user::enabled_components()) {
+        return Err(HostMisbehaved::BadHandover("xfrm"));
+    }
     let size = info.xsave_size as usize;
-    if xfrm & 3 != 3 || size < 576 || size > user::XSAVE_MAX {
+    if size < user::measure_xsave(xfrm) || size > user::XSAVE_MAX {
         return Err(HostMisbehaved::BadHandover("xsave_size"));
     }
     user::set_xfrm(xfrm, size);
+    user::reset_vector_registers(xfrm);
     cpufeatures::allow(xfrm);
     Ok(())
 }
 
-fn read_request(info: &HostInfo) -> Result<RunRequest, HostMisbehaved> {
-    if info.request_size > REQUEST_MAX {
+/// Whether `xfrm` is what the CPU has enabled. XCR0 in an enclave is its XFRM; the software CPU can't
+/// change XCR0, so there PKRU may be enabled though XFRM does not have it.
+fn is_enabled(xfrm: u64, enabled: u64) -> bool {
+    const PKRU: u64 = 1 << 9;
+    let may_lack = if CPU.load(Ordering::Relaxed) == 2 { PKRU } else { 0 };
+    xfrm & !enabled == 0 && enabled & XFRM_SUPPORTED & !xfrm & !may_lack == 0
+}
+
+fn read_request(info: &HostInfo, heap: u64) -> Result<RunRequest, HostMisbehaved> {
+    if info.request_size > REQUEST_MAX.min(heap / REQUEST_GROWTH) {
         return Err(HostMisbehaved::BadHandover("request_size"));
     }
     let mut bytes: Vec<u8> = vec![0; info.request_size as usize];

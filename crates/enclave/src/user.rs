@@ -357,6 +357,35 @@ pub(crate) fn all_components() -> u64 {
     XFRM.load(Ordering::Relaxed)
 }
 
+/// Room for any component this kernel knows, wherever a CPU puts it.
+#[repr(align(64))]
+struct XsaveProbe([u8; 4096]);
+
+/// Bytes of an XSAVE area in standard format for these components. CPUID would tell, but an enclave
+/// can't execute it, and the host's word would do: this looks how far XSAVE writes.
+pub(crate) fn measure_xsave(components: u64) -> usize {
+    const UNTOUCHED: u8 = 0xA5;
+    let mut probe = XsaveProbe([UNTOUCHED; 4096]);
+    reset_vector_registers(components);
+    // SAFETY: the components are enabled, and there is room for them.
+    unsafe { xsave(probe.0.as_mut_ptr(), components) };
+    let written = probe.0.iter().rposition(|&byte| byte != UNTOUCHED).map_or(0, |last| last + 1);
+    // The last bytes of PKRU's component are reserved and not written.
+    written.next_multiple_of(8)
+}
+
+/// The state components that the CPU has enabled (XCR0; in an enclave, its XFRM).
+pub(crate) fn enabled_components() -> u64 {
+    // SAFETY: XGETBV reads a register; every CPU with SGX has XSAVE, the software CPU asks for it.
+    unsafe { xcr0() }
+}
+
+#[target_feature(enable = "xsave")]
+unsafe fn xcr0() -> u64 {
+    // SAFETY: XGETBV reads a register.
+    unsafe { _xgetbv(0) }
+}
+
 fn xinuse() -> u64 {
     // SAFETY: XGETBV with ECX=1 exists on every CPU with SGX (XGETBV1 came with XSAVEC); the
     // software CPU's loader checks for it.
