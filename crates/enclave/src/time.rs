@@ -4,7 +4,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::host;
+use occlum_abi::ocall::SharedPage;
+
+use crate::host::{self, HostMisbehaved};
 use crate::user;
 
 /// How the time-stamp counter maps to nanoseconds: `base + (((tsc - tsc_base) * mult) >> 32)`.
@@ -27,9 +29,27 @@ pub fn tsc() -> u64 {
 
 static LAST_NS: AtomicU64 = AtomicU64::new(0);
 
-/// The clock parameters the host publishes now; `None` if it publishes nonsense.
+/// Times the host is asked for a usable clock before it is called a liar.
+const CLOCK_PATIENCE: usize = 100;
+
+/// The clock parameters the host publishes now; `None` before it could. A host that publishes none,
+/// or a clock that stands still, has misbehaved: the enclave stops.
 pub fn clock_params() -> Option<ClockParams> {
     let shared = host::shared()?;
+    if let Some(params) = read_params(shared) {
+        return Some(params);
+    }
+    // An honest writer may have been put off its processor in the middle: the ocall waits for it.
+    for _ in 0..CLOCK_PATIENCE {
+        refresh();
+        if let Some(params) = read_params(shared) {
+            return Some(params);
+        }
+    }
+    host::stop_for(HostMisbehaved::BadClock)
+}
+
+fn read_params(shared: &SharedPage) -> Option<ClockParams> {
     for _ in 0..1000 {
         let before = shared.time_seq.load(Ordering::Acquire);
         let params = ClockParams {
