@@ -65,6 +65,8 @@ pub(crate) extern "C" fn handle_aex() {
     // CSSA = 1.
     let gpr = unsafe { &mut *((*page).ssa0_gpr as *mut GprSgx) };
     let exception = exception_of(gpr);
+    // It is told once: a host that enters here again before ERESUME has only interrupted us.
+    gpr.exit_info = 0;
     // The host can't forge GS in the frame, but user code can have changed it.
     gpr.gs_base = page as u64;
     if is_kernel_address(gpr.rip as usize) {
