@@ -10,7 +10,7 @@ use occlum_abi::boot::LogLevel;
 use occlum_abi::layout;
 use occlum_abi::ocall::StopReason;
 
-use crate::host;
+use crate::host::{self, HostMisbehaved};
 use crate::log;
 use crate::user::Exception;
 use crate::vcpu;
@@ -266,6 +266,11 @@ extern "C" fn report_fault() -> ! {
         let report = FAULT.lock();
         (report.rip, report.rsp, report.exception)
     };
+    // The page shared with the host is used in place. It was there when the host promised it.
+    let is_page_fault = exception.vector == Exception::PAGE_FAULT;
+    if is_page_fault && host::is_host_address(exception.address) {
+        host::stop_for(HostMisbehaved::UnreadableMemory);
+    }
     epitaph(format_args!(
         "kernel bug: exception {} (error {:#x}, address {:#x}) at kernel+{:#x}, rsp {:#x}",
         exception.vector,
