@@ -17,7 +17,7 @@ mod leaf;
 mod signal;
 pub mod software;
 
-pub use frame::AexCause;
+pub use frame::{AexCause, HostThread};
 use occlum_sgx::ssa::Gprsgx;
 pub use signal::install_terminating_handlers;
 

@@ -19,6 +19,9 @@ const PAGE: usize = layout::PAGE_SIZE;
 const USER_CS: u64 = 0x33;
 const USER_SS: u64 = 0x2B;
 
+/// `cpu_eenter`, or what stands in for it.
+pub type Eenter = unsafe extern "C" fn(*mut HostThread, *mut Registers) -> u32;
+
 /// The thread that created it, as a logical processor. It can't move to another thread.
 pub struct SoftwareCpu {
     block: Block,
@@ -54,6 +57,25 @@ impl SoftwareCpu {
         })
     }
 
+    /// EENTER by a function with the contract of `cpu_eenter` (`asm.rs`): a test double that enters
+    /// with other registers goes there by way of its own.
+    ///
+    /// # Safety
+    /// `eenter` keeps that contract.
+    pub unsafe fn enter_by(
+        &mut self,
+        eenter: Eenter,
+        registers: &mut Registers,
+    ) -> Result<Exit, Refused> {
+        let (cssa, nssa) = self.cssa();
+        if cssa >= nssa {
+            return Err(Refused::NoFrame { cssa, nssa });
+        }
+        // SAFETY: the block is this thread's, the frame exists, the signal stack is set.
+        let how = unsafe { eenter(self.block.thread(), registers) };
+        self.exit(how)
+    }
+
     fn exit(&self, how: u32) -> Result<Exit, Refused> {
         match how {
             asm::LEFT_BY_EEXIT => Ok(Exit::Eexit),
@@ -72,13 +94,8 @@ impl SoftwareCpu {
 
 impl Cpu for SoftwareCpu {
     fn enter(&mut self, registers: &mut Registers) -> Result<Exit, Refused> {
-        let (cssa, nssa) = self.cssa();
-        if cssa >= nssa {
-            return Err(Refused::NoFrame { cssa, nssa });
-        }
-        // SAFETY: the block is this thread's, the frame exists, the signal stack is set.
-        let how = unsafe { asm::cpu_eenter(self.block.thread(), registers) };
-        self.exit(how)
+        // SAFETY: the CPU's own instruction.
+        unsafe { self.enter_by(asm::cpu_eenter, registers) }
     }
 
     fn resume(&mut self, registers: &mut Registers) -> Result<Exit, Refused> {
