@@ -1,0 +1,220 @@
+/* Does a bit of everything that needs the host and checks what comes back.
+ *
+ *   0  all was right, and "right" is on standard output
+ *   3  a call failed; its name and errno are on standard error
+ *   9  something was wrong that the kernel should have noticed; what, is on standard error
+ *
+ * Standard input must hold what `lesson` gives, the file in argv[1] too, of the same size. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <immintrin.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { FAILED = 3, WRONG = 9 };
+enum { LESSON_SIZE = 300000, ROUNDS = 2000, CLOCK_READS = 20000 };
+
+static void say(const char *what, const char *why) {
+    dprintf(2, "witness: %s: %s\n", what, why);
+}
+
+static void failed(const char *what) {
+    say(what, strerror(errno));
+    _exit(FAILED);
+}
+
+static void wrong(const char *what) {
+    say(what, "WRONG");
+    _exit(WRONG);
+}
+
+static unsigned char lesson(size_t at) {
+    uint32_t x = (uint32_t)at * 2654435761u;
+    return (unsigned char)(x >> 24);
+}
+
+static void check_stream(int fd, const char *name) {
+    unsigned char buffer[7001];
+    size_t at = 0;
+    for (;;) {
+        ssize_t count = read(fd, buffer, sizeof buffer);
+        if (count < 0)
+            failed(name);
+        if (count == 0)
+            break;
+        if ((size_t)count > sizeof buffer)
+            wrong(name);
+        for (ssize_t i = 0; i < count; i++, at++)
+            if (buffer[i] != lesson(at))
+                wrong(name);
+    }
+    if (at != LESSON_SIZE)
+        wrong("size of a stream");
+}
+
+static void check_input(void) {
+    struct pollfd ready = {.fd = 0, .events = POLLIN};
+    if (poll(&ready, 1, 10000) < 0)
+        failed("poll");
+    check_stream(0, "standard input");
+}
+
+static void check_file(const char *path) {
+    int fd = open(path, O_RDONLY);
+    struct stat stat;
+    if (fd < 0 || fstat(fd, &stat) < 0)
+        failed(path);
+    if (stat.st_size != LESSON_SIZE)
+        wrong("st_size");
+    check_stream(fd, path);
+    unsigned char *map = mmap(NULL, LESSON_SIZE, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (map == MAP_FAILED)
+        failed("mmap of a file");
+    for (size_t at = 0; at < LESSON_SIZE; at += 777)
+        if (map[at] != lesson(at))
+            wrong("mapped file");
+    munmap(map, LESSON_SIZE);
+    close(fd);
+}
+
+static void check_memory(void) {
+    const size_t size = 8 << 20;
+    for (int round = 0; round < 3; round++) {
+        unsigned char *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (map == MAP_FAILED)
+            failed("mmap");
+        for (size_t at = 0; at < size; at += 4096) {
+            if (map[at] != 0)
+                wrong("new memory");
+            map[at] = lesson(at);
+        }
+        if (madvise(map, size / 2, MADV_DONTNEED) < 0)
+            failed("madvise");
+        for (size_t at = 0; at < size; at += 4096)
+            if (map[at] != (at < size / 2 ? 0 : lesson(at)))
+                wrong("memory");
+        if (mprotect(map, size, PROT_READ) < 0)
+            failed("mprotect");
+        if (map[size - 4096] != lesson(size - 4096))
+            wrong("protected memory");
+        munmap(map, size);
+    }
+}
+
+static int64_t now(int raw) {
+    struct timespec t;
+    long result = raw ? syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &t) : clock_gettime(CLOCK_MONOTONIC, &t);
+    if (result < 0)
+        failed("clock_gettime");
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void check_clock(void) {
+    int64_t last = 0;
+    for (int i = 0; i < CLOCK_READS; i++) {
+        int64_t t = now(i & 1);
+        if (t < last)
+            wrong("CLOCK_MONOTONIC went back");
+        last = t;
+        if (i % 4000 == 0) {
+            struct timespec moment = {0, 1000000};
+            nanosleep(&moment, NULL);
+        }
+    }
+}
+
+/* Patterns in vector, x87 and control registers survive whatever happens in between. */
+static void check_registers(uint64_t pattern) {
+    double x87 = (double)pattern * 3.0, back;
+    unsigned mxcsr = 0x1f80 | (pattern & 3) << 13, got;
+    uint64_t wide[4] = {pattern, ~pattern, pattern * 5, pattern ^ 0x5555}, seen[4];
+    if (!__builtin_cpu_supports("avx"))
+        return;
+    __asm__ volatile("ldmxcsr %4\n fldl %3\n vmovdqu %5, %%ymm9\n"
+                     "mov $3000, %%ecx\n 1: pause\n dec %%ecx\n jnz 1b\n"
+                     "vmovdqu %%ymm9, %2\n fstpl %0\n stmxcsr %1\n vzeroupper"
+                     : "=m"(back), "=m"(got), "=m"(seen)
+                     : "m"(x87), "m"(mxcsr), "m"(wide)
+                     : "rcx", "xmm9", "memory");
+    unsigned usual = 0x1f80;
+    __asm__ volatile("ldmxcsr %0" : : "m"(usual));
+    if (back != x87)
+        wrong("x87 register");
+    if (got != mxcsr)
+        wrong("MXCSR");
+    if (memcmp(seen, wide, sizeof wide))
+        wrong("vector register");
+}
+
+static void check_initial_registers(void) {
+    unsigned mxcsr;
+    unsigned short control;
+    __asm__ volatile("stmxcsr %0\n fnstcw %1" : "=m"(mxcsr), "=m"(control));
+    if ((mxcsr & 0xffc0) != 0x1f80)
+        wrong("MXCSR of a new thread");
+    if (control != 0x037f)
+        wrong("x87 control word of a new thread");
+    struct { uint32_t control, status, tags, rest[4]; } x87;
+    __asm__ volatile("fnstenv %0\n fldenv %0" : "=m"(x87));
+    if ((x87.tags & 0xffff) != 0xffff)
+        wrong("x87 stack of a new thread");
+}
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t turned = PTHREAD_COND_INITIALIZER;
+static int turn;
+
+static void *take_turns(void *argument) {
+    int me = (int)(intptr_t)argument;
+    check_initial_registers();
+    for (int i = 0; i < ROUNDS; i++) {
+        pthread_mutex_lock(&lock);
+        while (turn % 3 != me)
+            pthread_cond_wait(&turned, &lock);
+        turn++;
+        pthread_cond_broadcast(&turned);
+        pthread_mutex_unlock(&lock);
+        if (i % 8 == 0)
+            check_registers((uint64_t)me << 40 | (uint64_t)i << 8 | 0xA5);
+    }
+    return NULL;
+}
+
+static void check_threads(void) {
+    pthread_t threads[3];
+    for (intptr_t i = 0; i < 3; i++)
+        if ((errno = pthread_create(&threads[i], NULL, take_turns, (void *)i)))
+            failed("pthread_create");
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    if (turn != 3 * ROUNDS)
+        wrong("turns");
+}
+
+int main(int argc, char **argv) {
+    struct winsize size;
+    if (argc != 2)
+        return 2;
+    check_initial_registers();
+    /* Asks the host if standard input is a terminal, and is content with either answer. */
+    ioctl(0, TIOCGWINSZ, &size);
+    check_input();
+    check_file(argv[1]);
+    check_memory();
+    check_clock();
+    check_threads();
+    if (write(1, "right\n", 6) != 6)
+        failed("write");
+    return 0;
+}
