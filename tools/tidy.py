@@ -146,8 +146,12 @@ RULES = (
 
 
 def is_product(name: str) -> bool:
-    """Whether the file is part of the product; tests may be long and need unsafe to provoke."""
-    return name.endswith((".rs", ".py")) and "tests/" not in name
+    """Whether the file is part of the product; tests may be long and need unsafe to provoke.
+
+    Examples are test doubles.
+    """
+    is_test = "tests/" in name or "examples/" in name
+    return name.endswith((".rs", ".py")) and not is_test
 
 
 def unsafe_counts(files: dict[str, str]) -> dict[str, int]:

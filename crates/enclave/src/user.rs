@@ -376,26 +376,24 @@ pub(crate) fn measure_xsave(components: u64) -> usize {
 
 /// The state components that the CPU has enabled (XCR0; in an enclave, its XFRM).
 pub(crate) fn enabled_components() -> u64 {
-    // SAFETY: XGETBV reads a register; every CPU with SGX has XSAVE, the software CPU asks for it.
-    unsafe { xcr0() }
+    extended_control(0)
 }
 
-#[target_feature(enable = "xsave")]
-unsafe fn xcr0() -> u64 {
-    // SAFETY: XGETBV reads a register.
-    unsafe { _xgetbv(0) }
-}
-
+/// The components of those that are not in their initial state. XGETBV with ECX=1 exists on every
+/// CPU with SGX (it came with XSAVEC); the software CPU's loader checks for it.
 fn xinuse() -> u64 {
-    // SAFETY: XGETBV with ECX=1 exists on every CPU with SGX (XGETBV1 came with XSAVEC); the
-    // software CPU's loader checks for it.
-    unsafe { xgetbv1() }
+    extended_control(1)
+}
+
+fn extended_control(register: u32) -> u64 {
+    // SAFETY: every CPU with SGX has XSAVE; the software CPU's loader checks for it.
+    unsafe { xgetbv(register) }
 }
 
 #[target_feature(enable = "xsave")]
-unsafe fn xgetbv1() -> u64 {
+unsafe fn xgetbv(register: u32) -> u64 {
     // SAFETY: XGETBV reads a register.
-    unsafe { _xgetbv(1) }
+    unsafe { _xgetbv(register) }
 }
 
 unsafe fn xsave(area: *mut u8, components: u64) {
