@@ -21,7 +21,7 @@ use super::load::{Image, Loaded};
 use super::stack::{self, Contents, Facts, Layout};
 use super::{Credentials, Process, Resource, Thread, exit, tree};
 use crate::error::{Error, Result, err};
-use crate::mm::{AddressSpace, Backing, MapRequest, Prot};
+use crate::mm::{self, AddressSpace, Backing, MapRequest, Prot};
 use crate::sched::{self, Local};
 use crate::signal::state::AltStack;
 use crate::signal::{Signal, frame};
@@ -163,7 +163,7 @@ fn facts(loaded: &Loaded, credentials: &Credentials) -> Facts {
         egid: group.effective,
         is_secure: user.real != user.effective || group.real != group.effective,
         hwcap: HWCAP.get().copied().unwrap_or_default(),
-        vdso: super::rip::vdso_base(),
+        vdso: mm::vdso::base().unwrap_or(0),
         min_signal_stack: frame::max_size(),
     }
 }

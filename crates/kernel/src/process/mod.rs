@@ -30,7 +30,6 @@ pub mod groups;
 pub mod limits;
 pub mod load;
 pub mod pidfd;
-pub mod rip;
 pub mod stack;
 pub mod start;
 pub mod system;

@@ -31,9 +31,8 @@ struct Slot {
     interrupted: AtomicBool,
     /// TSC when it was queued.
     queued_at: AtomicU64,
-    /// TSC when it began to run.
-    running_since: AtomicU64,
-    /// Cycles it has run, up to its last switch.
+    /// While it waits: cycles it has run. While it runs: `RUNNING`, and the TSC at which it would have
+    /// begun had it never waited. One word, so that others read it whole.
     cycles: AtomicU64,
     switches: AtomicU64,
     /// What higher layers attach, by [`Local`].
@@ -70,6 +69,9 @@ static QUEUES: [RunQueue; MAX_VCPUS] =
 /// Bit v: vCPU v is parked in the host, or about to be.
 static PARKED_VCPUS: AtomicU64 = AtomicU64::new(0);
 
+/// Bit of `Slot::cycles`.
+const RUNNING: u64 = 1 << 63;
+
 /// About 20 us at 2-3 GHz; the exact value does not matter.
 const STEAL_AFTER_CYCLES: u64 = 50_000;
 /// How long an idle vCPU looks for work before it parks, in cycles.
@@ -85,7 +87,6 @@ fn new_slot(name: String) -> Box<Slot> {
         state: AtomicU8::new(EMPTY),
         interrupted: AtomicBool::new(false),
         queued_at: AtomicU64::new(0),
-        running_since: AtomicU64::new(time::tsc()),
         cycles: AtomicU64::new(0),
         switches: AtomicU64::new(0),
         locals: [const { Mutex::new(None) }; 2],
@@ -130,15 +131,20 @@ pub fn is_vcpu_parked(index: usize) -> bool {
 
 /// Waits until somebody calls [`unpark`] for this task. May also return for no reason.
 pub fn park() {
+    // The clock stops before the task can be found parked, and so be run, elsewhere.
+    let now = stop_clock();
     let may_return = task::with_current(|task| {
         let state = &slot(task).state;
-        state.compare_exchange(EMPTY, PARKED, Ordering::AcqRel, Ordering::Acquire).is_err()
-            && state.swap(EMPTY, Ordering::AcqRel) == NOTIFIED
+        let may_return = state.compare_exchange(EMPTY, PARKED, Ordering::AcqRel, Ordering::Acquire).is_err()
+            && state.swap(EMPTY, Ordering::AcqRel) == NOTIFIED;
+        if may_return {
+            start_clock(slot(task), now);
+        }
+        may_return
     });
-    if may_return {
-        return;
+    if !may_return {
+        switch_away(now);
     }
-    switch_away();
 }
 
 /// Lets a parked task run again, or makes its next [`park`] return at once. Says whether it was parked.
@@ -159,15 +165,12 @@ pub fn interrupt(task: &TaskRef) -> bool {
     unpark(task)
 }
 
-/// Cycles a task has run; exact for the current task and for those that do not run.
+/// Cycles a task has run.
 pub fn cycles(task: &TaskRef) -> u64 {
-    let slot = slot(task);
-    let booked = slot.cycles.load(Ordering::Relaxed);
-    let is_current = task::with_current(|current| core::ptr::eq(current, &raw const **task));
-    if !is_current {
-        return booked;
+    match slot(task).cycles.load(Ordering::Relaxed) {
+        start if start & RUNNING != 0 => time::tsc().saturating_sub(start & !RUNNING),
+        cycles => cycles,
     }
-    booked + time::tsc().saturating_sub(slot.running_since.load(Ordering::Relaxed))
 }
 
 /// How often a task gave up its vCPU.
@@ -193,43 +196,51 @@ pub fn clear_interrupt() {
 /// Lets other runnable tasks of this vCPU go first.
 pub fn yield_now() {
     let Some(next) = pop_local() else { return };
-    let now = book_time();
+    let now = stop_clock();
     requeue(current());
     switch(next, now);
 }
 
-/// Books the time since the last switch on the current task. Only its own vCPU does, before the task
-/// can run elsewhere.
-fn book_time() -> u64 {
+/// Stops the current task's clock. Only its own vCPU does, before the task can run elsewhere.
+fn stop_clock() -> u64 {
     let now = time::tsc();
     task::with_current(|task| {
         let slot = slot(task);
-        let ran = now.saturating_sub(slot.running_since.load(Ordering::Relaxed));
-        slot.cycles.store(slot.cycles.load(Ordering::Relaxed) + ran, Ordering::Relaxed);
+        let start = slot.cycles.load(Ordering::Relaxed);
+        if start & RUNNING != 0 {
+            slot.cycles.store(now.saturating_sub(start & !RUNNING), Ordering::Relaxed);
+        }
         slot.switches.store(slot.switches.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     });
     now
 }
 
 fn switch(next: TaskRef, now: u64) {
-    slot(&next).running_since.store(now, Ordering::Relaxed);
+    start_clock(slot(&next), now);
     task::switch_to(next);
+}
+
+fn start_clock(slot: &Slot, now: u64) {
+    let ran = slot.cycles.load(Ordering::Relaxed);
+    if ran & RUNNING == 0 {
+        slot.cycles.store(now.saturating_sub(ran) | RUNNING, Ordering::Relaxed);
+    }
 }
 
 /// Ends the current task. Nothing of it may be left on its stack but what leaks by design.
 pub fn exit() -> ! {
+    let now = stop_clock();
     task::with_current(|task| slot(task).state.store(DEAD, Ordering::Release));
-    switch_away();
+    switch_away(now);
     unreachable!("a finished task was run again");
 }
 
-fn switch_away() {
+/// Runs something else; the current task's clock was stopped at `now`.
+fn switch_away(now: u64) {
     let next = pop_local().unwrap_or_else(task::idle);
     if timer::is_armed() && PARKED_VCPUS.load(Ordering::Relaxed) == 0 {
         host::want_tick(true);
     }
-    // A parked task may be running elsewhere already; what it ran there meanwhile is lost to the books.
-    let now = book_time();
     switch(next, now);
 }
 

@@ -6,8 +6,9 @@ use super::action::{SA_NODEFER, SA_RESTART, SIG_DFL, SIG_IGN};
 use super::info::CLD_STOPPED;
 use super::{Action, DefaultAction, SigInfo, SigSet, Signal, force_fatal, frame, mask};
 use crate::error::Restart;
+use crate::mm;
 use crate::process::tree::{self, Report};
-use crate::process::{Process, Thread, Work, exit, rip};
+use crate::process::{Process, Thread, Work, exit};
 use crate::sched::run;
 
 /// A system call that a signal interrupted.
@@ -110,7 +111,7 @@ fn call_handler(
     if let Some(call) = call
         && is_restarted(call.restart, action)
     {
-        point_at_syscall(context, call.number);
+        point_at_syscall(thread, context, call.number);
     }
     let signals = thread.signals();
     let return_mask = signals.saved_mask.lock().take().unwrap_or_else(|| signals.blocked());
@@ -135,8 +136,8 @@ fn is_restarted(restart: Restart, action: &Action) -> bool {
 
 /// After the handler, the system call is made again: RIP back at the instruction, RAX its number. A
 /// patched site has its instruction in a stub; the frame shows where the program thinks it is.
-fn point_at_syscall(context: &mut UserContext, number: u64) {
-    let after = rip::original(context.regs.rip as usize);
+fn point_at_syscall(thread: &Thread, context: &mut UserContext, number: u64) {
+    let after = mm::original_rip(thread.space(), context.regs.rip as usize);
     context.regs.rip = after as u64 - 2;
     context.regs.rax = number;
 }

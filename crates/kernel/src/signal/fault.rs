@@ -10,7 +10,7 @@ use super::info::{
 use super::state::FaultRecord;
 use super::{SigInfo, Signal, force};
 use crate::mm::{self, Access, FaultOutcome};
-use crate::process::{Thread, exit, rip};
+use crate::process::{Thread, exit};
 use crate::user::{self, UserAddr};
 
 /// User mode, in a page fault's error code.
@@ -30,7 +30,7 @@ pub fn raise(thread: &Thread, context: &mut UserContext, exception: Exception) {
     }
     record(thread, exception);
     let (signal, code) = signal_for(exception.vector, context);
-    let at = rip::original(context.regs.rip as usize);
+    let at = mm::original_rip(thread.space(), context.regs.rip as usize);
     let info = match code {
         Some(code) => SigInfo::fault(signal, code, at),
         None => SigInfo::kernel(signal),

@@ -19,7 +19,8 @@ use super::action::{SA_ONSTACK, SA_RESTORER};
 use super::state::{AltStack, SS_AUTODISARM};
 use super::{Action, SigInfo, SigSet, Signal, mask};
 use crate::error::{Result, err};
-use crate::process::{Thread, rip};
+use crate::mm;
+use crate::process::Thread;
 use crate::user::{self, UserAddr};
 
 const UC_FP_XSTATE: u64 = 1;
@@ -133,7 +134,7 @@ pub fn push(
     let place = place_frame(thread, context, action)?;
     let fault = *thread.signals().last_fault.lock();
     let fpstate = write_vector_state(context, place.fpstate)?;
-    let regs = show_original_rip(&context.regs);
+    let regs = show_original_rip(thread, &context.regs);
     let mut machine = machine_context(&regs);
     machine.error = fault.error_code;
     machine.trap_number = fault.trap_number;
@@ -168,7 +169,7 @@ pub fn pop(thread: &Thread, context: &mut UserContext) -> Result<u64> {
         Some(state) => context.set_vector_state(&state),
         None => context.reset_vector_state(),
     }
-    let rip = rip::patched(machine.rip as usize);
+    let rip = mm::patched_rip(thread.space(), machine.rip as usize);
     restore_registers(&mut context.regs, machine);
     context.regs.rip = rip as u64;
     // A stack that is no longer valid is left as it was, as in Linux.
@@ -238,8 +239,8 @@ fn read_vector_state(at: UserAddr) -> Result<Vec<u8>> {
     Ok(state)
 }
 
-fn show_original_rip(regs: &Regs) -> Regs {
-    let rip = rip::original(regs.rip as usize) as u64;
+fn show_original_rip(thread: &Thread, regs: &Regs) -> Regs {
+    let rip = mm::original_rip(thread.space(), regs.rip as usize) as u64;
     Regs { rip, ..*regs }
 }
 

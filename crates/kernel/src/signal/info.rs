@@ -102,6 +102,15 @@ impl SigInfo {
         Signal::new(self.signo)
     }
 
+    /// Of a POSIX timer's signal.
+    pub fn timer_id(&self) -> u32 {
+        self.fields[0] as u32
+    }
+
+    pub fn set_overrun(&mut self, overrun: u32) {
+        self.fields[0] = pair(self.timer_id(), overrun);
+    }
+
     pub fn pid(&self) -> u32 {
         self.fields[0] as u32
     }

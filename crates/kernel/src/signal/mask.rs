@@ -1,6 +1,7 @@
 //! The set of blocked signals of a thread.
 
-use super::{SigSet, Signal};
+use super::info::SI_TIMER;
+use super::{SigInfo, SigSet, Signal};
 use crate::process::{ThreadState, Work};
 
 /// Replaces the mask of the current thread; gives the old one.
@@ -62,15 +63,24 @@ fn hand_over(thread: &ThreadState, newly_blocked: SigSet) {
 }
 
 /// Takes one pending signal out of those in `set`, blocked or not (sigtimedwait, signalfd).
-pub fn take(thread: &ThreadState, set: SigSet) -> Option<(Signal, super::SigInfo)> {
-    let mut shared = thread.process().signals().lock();
-    let others = SigSet(!set.0);
-    let private = thread.signals().private.lock().take(others);
-    private.or_else(|| shared.pending.take(others))
+pub fn take(thread: &ThreadState, set: SigSet) -> Option<(Signal, SigInfo)> {
+    let process = thread.process();
+    let (signal, mut info) = {
+        let mut shared = process.signals().lock();
+        let others = SigSet(!set.0);
+        let private = thread.signals().private.lock().take(others);
+        private.or_else(|| shared.pending.take(others))?
+    };
+    if info.code == SI_TIMER
+        && let Ok(timer) = process.timers().get(info.timer_id())
+    {
+        info.set_overrun(timer.on_delivery());
+    }
+    Some((signal, info))
 }
 
 /// Takes the next signal to deliver.
-pub fn take_deliverable(thread: &ThreadState) -> Option<(Signal, super::SigInfo)> {
+pub fn take_deliverable(thread: &ThreadState) -> Option<(Signal, SigInfo)> {
     take(thread, SigSet(!thread.signals().blocked().0))
 }
 
