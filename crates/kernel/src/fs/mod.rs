@@ -4,11 +4,13 @@
 //! - [`ramfs`]: files in memory; over the image it is the writable layer of the root
 //! - [`dev`]: devices; [`proc`]: what programs read about themselves and the system
 //! - [`console`]: standard input, output and error of the host program
+//! - [`host`]: a directory of the host
 //! - [`hostcall`]: ocalls about files, with their answers checked
 //! - [`tree`]: the mounts of the boot configuration
 
 pub mod console;
 pub mod dev;
+pub mod host;
 pub mod hostcall;
 pub mod image;
 pub mod proc;

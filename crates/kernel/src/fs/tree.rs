@@ -11,6 +11,7 @@ use occlum_enclave::host::HostSlice;
 use super::console::Console;
 use super::image::ImageFs;
 use super::dev;
+use super::host::HostFs;
 use super::proc::ProcFs;
 use super::ramfs::RamFs;
 use crate::error::{Errno, Error, err};
@@ -49,7 +50,8 @@ fn add(mount: &Mount, limit: u64) -> crate::error::Result<()> {
         MountKind::Ramfs { size_limit } => (RamFs::new(*size_limit, 0o1777)?, "tmpfs"),
         MountKind::Procfs => (Arc::new(ProcFs), "proc"),
         MountKind::Devfs => (dev::new(limit)?, "devtmpfs"),
-        _ => return Ok(()),
+        MountKind::Hostfs { source } => (HostFs::new(source)?, source),
+        MountKind::Root => return Ok(()),
     };
     mount::mount(fs, make_dir(mount.target.as_bytes())?, String::from(source))
 }
