@@ -7,6 +7,7 @@
 //! - [`send`]: from the sender to the right thread, waking or kicking it
 //! - [`deliver`]: on the way back to user code: actions, stops, handlers, restarts
 //! - [`frame`]: the stack frame of a handler, and `rt_sigreturn`
+//! - [`signalfd`]: signals as bytes to read
 //! - [`fault`]: processor exceptions as signals
 //!
 //! Life of a signal: `send` puts a record into a queue and notifies a thread that does not block it;
@@ -25,6 +26,7 @@ pub mod mask;
 pub mod number;
 pub mod pending;
 pub mod send;
+pub mod signalfd;
 pub mod stack;
 pub mod state;
 

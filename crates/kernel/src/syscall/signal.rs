@@ -10,12 +10,16 @@ use crate::sched::run;
 use crate::sched::timer;
 use crate::sched::{WaitError, WaitQueue};
 use crate::signal::info::{SI_TKILL, SI_USER};
+use crate::signal::signalfd::SignalFile;
 use crate::signal::state::AltStack;
 use crate::signal::{
     Action, SigInfo, SigSet, Signal, force_fatal, frame, mask, send_to_process, send_to_thread, stack,
 };
 use crate::time::value::TimeSpec;
 use crate::user::{self, UserAddr};
+use crate::vfs::OpenFile;
+use crate::vfs::flags::{O_CLOEXEC, O_NONBLOCK, O_RDWR};
+use crate::vfs::table::OnExec;
 
 pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(13, "rt_sigaction", &[Arg::Signal, Arg::Ptr, Arg::Ptr, Arg::Uint], sys_rt_sigaction),
@@ -31,6 +35,8 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(200, "tkill", &[Arg::Int, Arg::Signal], sys_tkill),
     Syscall::full(219, "restart_syscall", &[], sys_restart_syscall),
     Syscall::full(234, "tgkill", &[Arg::Int, Arg::Int, Arg::Signal], sys_tgkill),
+    Syscall::full(282, "signalfd", &[Arg::Fd, Arg::Ptr, Arg::Uint], sys_signalfd),
+    Syscall::full(289, "signalfd4", &[Arg::Fd, Arg::Ptr, Arg::Uint, Arg::Hex], sys_signalfd4),
     Syscall::full(297, "rt_tgsigqueueinfo", &[Arg::Int, Arg::Int, Arg::Signal, Arg::Ptr], sys_rt_tgsigqueueinfo),
 ];
 
@@ -347,6 +353,36 @@ fn sys_rt_tgsigqueueinfo(call: &mut Call<'_>) -> Result<usize> {
         send_to_thread(&thread, signal, info)?;
     }
     Ok(0)
+}
+
+fn sys_signalfd(call: &mut Call<'_>) -> Result<usize> {
+    open_signalfd(call, 0)
+}
+
+fn sys_signalfd4(call: &mut Call<'_>) -> Result<usize> {
+    let flags = call.uint(3);
+    if flags & !(O_NONBLOCK | O_CLOEXEC) != 0 {
+        return err(Errno::EINVAL, "unknown signalfd flags");
+    }
+    open_signalfd(call, flags)
+}
+
+fn open_signalfd(call: &Call<'_>, flags: u32) -> Result<usize> {
+    check_set_size(call.size(2))?;
+    let set = read_set(call.addr(1))?.without(SigSet::UNBLOCKABLE);
+    let fd = call.int(0);
+    if fd == -1 {
+        let file = OpenFile::new(Arc::new(SignalFile::new(set)), O_RDWR | flags & O_NONBLOCK);
+        let on_exec = OnExec::when(flags & O_CLOEXEC != 0);
+        return call.thread.files().insert(file, on_exec).map(|fd| fd as usize);
+    }
+    let open = call.thread.files().get(fd)?;
+    let file: &dyn core::any::Any = &**open.file();
+    let Some(file) = file.downcast_ref::<SignalFile>() else {
+        return err(Errno::EINVAL, "not a signalfd");
+    };
+    file.set_mask(set);
+    Ok(fd as usize)
 }
 
 /// pidfd_send_signal(pidfd, signal, info, flags)
