@@ -138,10 +138,7 @@ impl Space {
         if part.is_global() {
             return Ok(());
         }
-        for missing in self.granted.missing(part.start..part.file_end()) {
-            self.present(part, missing)?;
-        }
-        Ok(())
+        self.present_missing(part, part.start..part.file_end())
     }
 
     fn set_locked(&mut self, range: Range<usize>, is_locked: bool) -> Result<()> {

@@ -84,6 +84,12 @@ impl Space {
         }
     }
 
+    /// Grants what is not granted yet of a part of a mapping.
+    pub fn present_missing(&mut self, vma: &Vma, range: Range<usize>) -> Result<()> {
+        let missing = self.granted.missing(range);
+        missing.into_iter().try_for_each(|part| self.present(vma, part))
+    }
+
     /// What to grant at once around a page: aligned, inside the mapping, not granted yet.
     fn chunk(&self, vma: &Vma, page: usize) -> Option<Range<usize>> {
         let size = match vma.source {

@@ -27,6 +27,12 @@ pub trait MappableFile: Send + Sync {
     /// Path for `/proc/PID/maps`.
     fn name(&self) -> String;
 
+    /// Whether the bytes are now, and will be while they are the same file, what its identity says: then
+    /// pages with them may serve the next program that maps them.
+    fn is_unchanging(&self) -> bool {
+        false
+    }
+
     /// The site table that the image has for this file (`docs/format/sites.md`).
     fn sites(&self) -> Option<Arc<[u8]>> {
         None

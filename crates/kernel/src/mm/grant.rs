@@ -40,7 +40,7 @@ impl Space {
         let Source::File { file, offset } = &vma.source else { return Ok(()) };
         let offset = offset + (range.start - vma.start) as u64;
         self.charge(&range)?;
-        let data = FileData { file: &**file, offset, patch: &|at, piece| self.patch(at, piece) };
+        let data = FileData { file: &**file, offset, patch: &|at, piece| self.patch(vma, at, piece) };
         let done = if self.is_shown_to_others() {
             data.install(range.clone(), vma.prot)
         } else {
@@ -59,7 +59,7 @@ impl Space {
             return Ok(());
         }
         if size > SETTLE_MAX {
-            territory::drop_pages(&mut self.territory.warm, range.clone());
+            self.territory.warm.release(range.clone());
             let left = !self.territory.warm.within(range).is_empty();
             return if left { Err(no_host_memory()) } else { Ok(()) };
         }
@@ -127,31 +127,29 @@ impl Space {
         self.granted.within(range).iter().try_for_each(|part| set_host_prot(part, prot))
     }
 
-    fn charge(&mut self, range: &Range<usize>) -> Result<()> {
+    pub fn charge(&mut self, range: &Range<usize>) -> Result<()> {
         commit::grant(range.end - range.start)?;
         let excess = commit::warm_excess();
         if excess > 0 && territory::reclaim(excess) < excess {
-            territory::drop_pages(&mut self.territory.warm, 0..range.start);
-            territory::drop_pages(&mut self.territory.warm, range.end..usize::MAX);
+            self.territory.warm.release(0..range.start);
+            self.territory.warm.release(range.end..usize::MAX);
         }
         Ok(())
     }
 
     /// Books the outcome of granting a range.
-    fn settle(&mut self, range: Range<usize>, done: Result<()>) -> Result<()> {
+    pub fn settle(&mut self, range: Range<usize>, done: Result<()>) -> Result<()> {
         let size = range.end - range.start;
         if let Err(error) = done {
             commit::release(size);
             // Half-made pages are as good as never made: dropped, or never used again.
-            let was_warm = self.territory.warm.remove(range.clone());
-            commit::drop_warm(was_warm);
+            self.territory.warm.remove(range.clone());
             if host::release_user(range.start, size).is_err() {
                 self.territory.abandon(range);
             }
             return Err(error);
         }
-        let was_warm = self.territory.warm.remove(range.clone());
-        commit::drop_warm(was_warm);
+        self.territory.warm.remove(range.clone());
         self.granted.insert(range);
         Ok(())
     }

@@ -202,12 +202,13 @@ impl Space {
         if vma.prot.contains(Prot::EXEC) {
             self.attach_stubs(vma)?;
         }
+        self.revive(vma)?;
         let end = vma.file_end();
         let is_eager = request.is_populated || vma.size() <= FILE_EAGER_MAX;
         if vma.prot.is_none() || end <= vma.start || !is_eager {
             return Ok(());
         }
-        self.present(vma, vma.start..end)
+        self.present_missing(vma, vma.start..end)
     }
 
     fn prepare_anonymous(&mut self, request: &MapRequest, vma: &Vma) -> Result<()> {
@@ -267,6 +268,7 @@ fn new_vma(request: &MapRequest, start: usize, source: Source) -> Vma {
         is_stack,
         is_locked: request.is_locked,
         is_write_denied: request.is_write_denied,
+        is_pristine: !request.prot.contains(Prot::WRITE),
         source,
     }
 }

@@ -25,6 +25,7 @@ mod protect;
 mod ranges;
 mod remap;
 mod request;
+mod revive;
 mod shared;
 mod site_table;
 mod space;
@@ -32,6 +33,7 @@ mod stubs;
 mod territory;
 pub mod vdso;
 mod vma;
+mod warm;
 
 use alloc::sync::Arc;
 

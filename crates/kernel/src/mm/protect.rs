@@ -49,7 +49,10 @@ impl Space {
             }
             _ => self.reprotect(part.range(), prot)?,
         }
-        self.vmas.update(part.range(), |vma| vma.prot = prot);
+        self.vmas.update(part.range(), |vma| {
+            vma.prot = prot;
+            vma.is_pristine &= !prot.contains(Prot::WRITE);
+        });
         if part.prot.is_none() && part.is_anonymous() {
             self.settle_warm(part.range(), prot)?;
             self.grant_early(&Vma { prot, ..part })?;

@@ -71,14 +71,14 @@ pub struct SpaceUsage {
 }
 
 impl AddressSpace {
-    /// A space with nothing in it but the vDSO.
-    pub fn new() -> Result<Arc<AddressSpace>> {
+    /// A space with nothing in it but the vDSO. If `program` ran before, what it left is reused.
+    pub fn new(program: FileIdentity) -> Result<Arc<AddressSpace>> {
         let threads = Arc::new(AtomicUsize::new(0));
         let mut vmas = VmaSet::default();
         vdso::map_into(&mut vmas);
         let space = Space {
             vmas,
-            territory: Territory::new()?,
+            territory: Territory::new(program)?,
             granted: RangeSet::new(),
             brk: Brk::default(),
             stubs: BTreeMap::new(),
@@ -169,8 +169,12 @@ impl Drop for Space {
     /// Nobody runs here any more: pages are kept warm for the next space where they are, and what
     /// is left goes back to the host.
     fn drop(&mut self) {
+        let known = self.known_content();
         self.vmas.clear();
         self.retire_all();
+        for (range, content) in known {
+            self.territory.warm.describe(range, content);
+        }
     }
 }
 

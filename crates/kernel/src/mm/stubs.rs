@@ -22,6 +22,7 @@ use super::request::MapRequest;
 use super::site_table::{STUB_ALIGN, SiteTable};
 use super::space::{AddressSpace, Space};
 use super::vma::{Prot, Source, Vma};
+use super::warm::StubPlace;
 use crate::error::Result;
 use crate::sched::SpinLock;
 
@@ -42,6 +43,7 @@ pub(super) struct StubArea {
     size: usize,
     /// The mapping it serves.
     text: Range<usize>,
+    file: FileIdentity,
     /// File offset of the text's first byte.
     offset: u64,
     table: Arc<SiteTable>,
@@ -55,7 +57,7 @@ impl Space {
     /// Prepares stubs for a mapping that is or becomes executable, if its file has sites there.
     pub fn attach_stubs(&mut self, vma: &Vma) -> Result<()> {
         let Source::File { file, offset } = &vma.source else { return Ok(()) };
-        if self.stubs.values().any(|area| area.serves(vma, *offset)) {
+        if self.stubs.values().any(|area| area.covers(vma)) {
             return Ok(());
         }
         let Some(table) = table_of(&**file) else { return Ok(()) };
@@ -68,32 +70,40 @@ impl Space {
         let stub_bytes = last.stub + last.code().len().next_multiple_of(STUB_ALIGN) - first_stub;
         let size = stub_bytes.next_multiple_of(PAGE_SIZE);
         let start = self.territory.place_in(reach_of(&vma.range()), size)?;
-        let area = StubArea { start, size, text: vma.range(), offset: *offset, table, sites, first_stub };
+        let (text, file_id) = (vma.range(), file.identity());
+        let area =
+            StubArea { start, size, text, file: file_id, offset: *offset, table, sites, first_stub };
+        if self.are_stubs_there(&area) {
+            return self.install_stubs(area, None);
+        }
         let Some(code) = area.code() else {
             log!(Warn, "a system call of {} is too far from its stub; all of them will trap", file.name());
             self.territory.give_back(start..start + size);
             return Ok(());
         };
-        self.install_stubs(area, &code)
+        self.install_stubs(area, Some(&code))
     }
 
-    fn install_stubs(&mut self, area: StubArea, code: &[u8]) -> Result<()> {
-        let range = area.start..area.start + area.size;
-        let request = MapRequest::anonymous(area.size, Prot::READ_EXEC);
+    /// Maps an area; without `code` its pages are there from the last time.
+    fn install_stubs(&mut self, area: StubArea, code: Option<&[u8]>) -> Result<()> {
+        let range = area.range();
+        let request = MapRequest::anonymous(area.size, Prot::NONE);
         self.install(&request, area.start, Source::Stubs)?;
-        for missing in self.granted.missing(range.clone()) {
-            self.grant_zeros(missing, Prot::READ_EXEC)?;
-        }
-        set_host_prot(&range, Prot::READ_WRITE)?;
-        usermem::write(area.start, code).map_err(|_| no_host_memory())?;
-        set_host_prot(&range, Prot::READ_EXEC)?;
+        self.vmas.update(range.clone(), |vma| vma.prot = Prot::READ_EXEC);
+        self.charge(&range)?;
+        let write = |code: &[u8]| {
+            set_host_prot(&range, Prot::READ_WRITE)?;
+            usermem::write(area.start, code).map_err(|_| no_host_memory())
+        };
+        let done = code.map_or(Ok(()), write).and_then(|()| set_host_prot(&range, Prot::READ_EXEC));
+        self.settle(range, done)?;
         self.stubs.insert(area.start, area);
         Ok(())
     }
 
     /// Patches pages that were loaded before their mapping became executable.
     pub fn patch_loaded(&mut self, vma: &Vma) -> Result<()> {
-        if !self.stubs.values().any(|area| area.touches(&vma.range())) {
+        if !self.stubs.values().any(|area| area.serves(vma)) {
             return Ok(());
         }
         let mut bounce = Bounce::new()?;
@@ -102,17 +112,16 @@ impl Space {
             for at in part.clone().step_by(BOUNCE_SIZE) {
                 let piece = bounce.first(part.end - at);
                 usermem::read(at, piece).map_err(|_| no_host_memory())?;
-                self.patch(at, piece);
+                self.patch(vma, at, piece);
                 usermem::write(at, piece).map_err(|_| no_host_memory())?;
             }
         }
         Ok(())
     }
 
-    /// Applies the patches that fall into `bytes`, which stand or will stand at `address`.
-    pub fn patch(&self, address: usize, bytes: &mut [u8]) {
-        let range = address..address + bytes.len();
-        for area in self.stubs.values().filter(|area| area.touches(&range)) {
+    /// Applies the patches that fall into `bytes` of `vma`, which stand or will stand at `address`.
+    pub fn patch(&self, vma: &Vma, address: usize, bytes: &mut [u8]) {
+        for area in self.stubs.values().filter(|area| area.serves(vma)) {
             area.patch(address, bytes);
         }
     }
@@ -134,10 +143,27 @@ impl Space {
 }
 
 impl StubArea {
-    fn serves(&self, vma: &Vma, offset: u64) -> bool {
-        let delta = |text: usize, offset: u64| text.wrapping_sub(offset as usize);
-        let covers = self.text.start <= vma.start && vma.end <= self.text.end;
-        covers && delta(self.text.start, self.offset) == delta(vma.start, offset)
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.start + self.size
+    }
+
+    /// What determines the stubs' bytes and the patches of the text.
+    pub fn place(&self) -> StubPlace {
+        let text = (self.text.start, self.text.end, self.offset);
+        StubPlace { file: self.file, start: self.start, text }
+    }
+
+    /// Whether `vma` shows a part of the text this area is for: the same bytes at the same place.
+    pub fn serves(&self, vma: &Vma) -> bool {
+        let Source::File { file, offset } = &vma.source else { return false };
+        let base = |address: usize, offset: u64| address.wrapping_sub(offset as usize);
+        self.touches(&vma.range())
+            && base(self.text.start, self.offset) == base(vma.start, *offset)
+            && self.file == file.identity()
+    }
+
+    fn covers(&self, vma: &Vma) -> bool {
+        self.serves(vma) && self.text.start <= vma.start && vma.end <= self.text.end
     }
 
     fn touches(&self, range: &Range<usize>) -> bool {
@@ -175,6 +201,9 @@ impl StubArea {
     fn patch(&self, address: usize, bytes: &mut [u8]) {
         let start = address.max(self.text.start);
         let end = (address + bytes.len()).min(self.text.end);
+        if start >= end {
+            return;
+        }
         let file = |address: usize| self.offset + (address - self.text.start) as u64;
         let touched = self.table.touching(file(start)..file(end));
         let touched = touched.start.max(self.sites.start)..touched.end.min(self.sites.end);

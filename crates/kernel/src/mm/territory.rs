@@ -19,10 +19,9 @@ use core::ops::Range;
 
 use occlum_abi::Errno;
 use occlum_abi::layout::{PAGE_SIZE, USER_BASE, USER_END};
-use occlum_enclave::host;
-
-use super::commit;
+use super::file::FileIdentity;
 use super::ranges::RangeSet;
+use super::warm::WarmPages;
 use crate::error::{Result, err};
 use crate::sched::SpinLock;
 
@@ -32,8 +31,10 @@ const ARENA_SIZE: usize = 1 << 30;
 const LARGE: usize = ARENA_SIZE / 2;
 /// Addresses MAP_32BIT may give.
 const LOW: Range<usize> = 0x4000_0000..0x8000_0000;
-/// Arenas without warm pages beyond this number are not kept.
+/// More arenas than this are not kept.
 const IDLE_ARENAS_MAX: usize = 64;
+/// So many programs find their own arena again; after that arenas change hands.
+const IDLE_ARENAS_KEPT: usize = 16;
 
 /// Addresses that belong to no space; `None` before first use.
 static RANGE: SpinLock<Option<RangeSet>> = SpinLock::new(None);
@@ -41,7 +42,9 @@ static IDLE_ARENAS: SpinLock<Vec<IdleArena>> = SpinLock::new(Vec::new());
 
 struct IdleArena {
     base: usize,
-    warm: RangeSet,
+    warm: WarmPages,
+    /// The program whose space it was.
+    program: FileIdentity,
 }
 
 /// Where inside the territory a mapping without an address goes.
@@ -62,14 +65,20 @@ pub(super) struct Territory {
     /// Owned, and no mapping there.
     free: RangeSet,
     /// Free and still backed by pages: inaccessible, content of former mappings.
-    pub warm: RangeSet,
+    pub warm: WarmPages,
+    /// The program that will run here: it looks for an arena where it ran before.
+    program: FileIdentity,
 }
 
 impl Territory {
-    pub fn new() -> Result<Territory> {
-        let mut territory = Territory { owned: RangeSet::new(), free: RangeSet::new(), warm: RangeSet::new() };
-        let arena = IDLE_ARENAS.lock().pop();
-        match arena {
+    pub fn new(program: FileIdentity) -> Result<Territory> {
+        let mut territory = Territory {
+            owned: RangeSet::new(),
+            free: RangeSet::new(),
+            warm: WarmPages::default(),
+            program,
+        };
+        match take_idle(program) {
             Some(arena) => {
                 territory.own(arena.base..arena.base + ARENA_SIZE);
                 territory.warm = arena.warm;
@@ -93,7 +102,7 @@ impl Territory {
                 self.free.remove(start..start + size);
                 return Ok(start);
             }
-            self.grow(size.checked_add(align).unwrap_or(usize::MAX))?;
+            self.grow(size.saturating_add(align))?;
         }
     }
 
@@ -155,7 +164,7 @@ impl Territory {
 
     /// Hands claimed addresses over to an owner that is no space.
     pub fn cede(&mut self, range: Range<usize>) {
-        drop_pages(&mut self.warm, range.clone());
+        self.warm.release(range.clone());
         self.owned.remove(range);
     }
 
@@ -186,14 +195,14 @@ impl Territory {
         let base = arena.map(|range| range.start).filter(|_| IDLE_ARENAS.lock().len() < IDLE_ARENAS_MAX);
         let kept = base.map_or(0..0, |base| base..base + ARENA_SIZE);
         for part in self.owned.iter().flat_map(|range| without(range, &kept)) {
-            drop_pages(&mut self.warm, part.clone());
+            self.warm.release(part.clone());
             // What the host did not take back holds old content and is never given out again.
             let clean = self.warm.missing(part);
             with_range(|range| clean.into_iter().for_each(|part| { range.insert(part); }));
         }
         if let Some(base) = base {
             let warm = core::mem::take(&mut self.warm);
-            IDLE_ARENAS.lock().push(IdleArena { base, warm });
+            IDLE_ARENAS.lock().push(IdleArena { base, warm, program: self.program });
         }
     }
 }
@@ -214,23 +223,20 @@ pub(super) fn reclaim(bytes: usize) -> usize {
             if arenas.is_empty() { None } else { Some(arenas.remove(0)) }
         };
         let Some(mut arena) = arena else { break };
-        done += drop_pages(&mut arena.warm, arena.base..arena.base + ARENA_SIZE);
+        done += arena.warm.release(arena.base..arena.base + ARENA_SIZE);
         let clean = arena.warm.missing(arena.base..arena.base + ARENA_SIZE);
         with_range(|range| clean.into_iter().for_each(|part| { range.insert(part); }));
     }
     done
 }
 
-/// Gives the warm pages inside a range back to the host.
-pub(super) fn drop_pages(warm: &mut RangeSet, range: Range<usize>) -> usize {
-    let mut done = 0;
-    for part in warm.within(range) {
-        if host::release_user(part.start, part.end - part.start).is_ok() {
-            done += warm.remove(part);
-        }
+/// An arena for a program: one where it ran before, or, if many wait, the one that waited longest.
+fn take_idle(program: FileIdentity) -> Option<IdleArena> {
+    let mut arenas = IDLE_ARENAS.lock();
+    if let Some(index) = arenas.iter().rposition(|arena| arena.program == program) {
+        return Some(arenas.remove(index));
     }
-    commit::drop_warm(done);
-    done
+    (arenas.len() >= IDLE_ARENAS_KEPT).then(|| arenas.remove(0))
 }
 
 /// Takes addresses that no space will own (the vDSO).

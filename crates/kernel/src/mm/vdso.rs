@@ -113,6 +113,7 @@ fn global(range: core::ops::Range<usize>, prot: Prot, source: Source) -> Vma {
         is_stack: false,
         is_locked: false,
         is_write_denied: true,
+        is_pristine: true,
     }
 }
 

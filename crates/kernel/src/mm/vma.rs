@@ -79,6 +79,8 @@ pub struct Vma {
     pub is_locked: bool,
     /// The file was not opened for writing, so a shared mapping can't be made writable.
     pub is_write_denied: bool,
+    /// It was never writable: its pages hold what was loaded.
+    pub is_pristine: bool,
 }
 
 impl Vma {
@@ -119,7 +121,8 @@ impl Vma {
             && self.grows_down == next.grows_down
             && self.is_stack == next.is_stack
             && self.is_locked == next.is_locked
-            && self.is_write_denied == next.is_write_denied;
+            && self.is_write_denied == next.is_write_denied
+            && self.is_pristine == next.is_pristine;
         same && match (&self.source, &next.source) {
             (Source::Anonymous, Source::Anonymous) => !self.is_shared,
             (Source::Heap, Source::Heap) | (Source::Stack, Source::Stack) => true,

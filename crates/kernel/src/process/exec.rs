@@ -21,7 +21,7 @@ use super::load::{Image, Loaded};
 use super::stack::{self, Contents, Facts, Layout};
 use super::{Credentials, Process, Resource, Thread, exit, tree};
 use crate::error::{Error, Result, err};
-use crate::mm::{self, AddressSpace, Backing, MapRequest, Prot};
+use crate::mm::{self, AddressSpace, Backing, FileIdentity, MapRequest, Prot};
 use crate::sched::{self, Local};
 use crate::signal::state::AltStack;
 use crate::signal::{Signal, frame};
@@ -89,7 +89,8 @@ pub(super) fn prepare(
     env: &[Vec<u8>],
     credentials: &Credentials,
 ) -> Result<Prepared> {
-    let space = AddressSpace::new()?;
+    let attr = image.attr();
+    let space = AddressSpace::new(FileIdentity { dev: attr.dev, ino: attr.ino })?;
     space.set_limits(process.limits().memory());
     let (loaded, layout) = in_space(&space, || -> Result<(Loaded, Layout)> {
         let loaded = image.map(&space)?;

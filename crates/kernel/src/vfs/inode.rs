@@ -322,6 +322,12 @@ pub trait Inode: Send + Sync + Any {
         None
     }
 
+    /// Whether the data is, and as long as this says true will be, the same whenever it is read: it
+    /// comes from the verified image. Memory that shows it may then be used again.
+    fn is_unchanging(&self) -> bool {
+        false
+    }
+
     /// The table of system-call sites of an ELF file, if the image has one.
     fn sites(&self) -> Option<Arc<[u8]>> {
         None

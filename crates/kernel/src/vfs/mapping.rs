@@ -56,6 +56,10 @@ impl MappableFile for MappedInode {
         self.name.clone()
     }
 
+    fn is_unchanging(&self) -> bool {
+        self.inode.is_unchanging()
+    }
+
     fn sites(&self) -> Option<Arc<[u8]>> {
         self.inode.sites()
     }

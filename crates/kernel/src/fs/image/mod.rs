@@ -157,6 +157,10 @@ impl Inode for ImageInode {
         self.pages.read_at(self.inode.size(), offset, sink, load)
     }
 
+    fn is_unchanging(&self) -> bool {
+        true
+    }
+
     fn sites(&self) -> Option<Arc<[u8]>> {
         self.sites.call_once(|| self.load_sites()).clone()
     }

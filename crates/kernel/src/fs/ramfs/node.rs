@@ -528,6 +528,11 @@ impl Inode for Node {
         (self.kind == Kind::Regular).then_some(&self.mapping)
     }
 
+    fn is_unchanging(&self) -> bool {
+        let lower = self.lower.as_ref().filter(|_| self.data().is_ok_and(Data::is_unchanged));
+        lower.is_some_and(|lower| lower.is_unchanging())
+    }
+
     fn sites(&self) -> Option<Arc<[u8]>> {
         // A changed file is no longer the one that was analysed.
         self.lower.as_ref().filter(|_| self.data().is_ok_and(Data::is_unchanged))?.sites()
