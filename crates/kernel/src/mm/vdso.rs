@@ -7,7 +7,7 @@
 //! `seq` is odd while the kernel writes, and 0 before it first did.
 
 use occlum_abi::layout::PAGE_SIZE;
-use occlum_enclave::time::{self, ClockParams};
+use occlum_enclave::time::ClockParams;
 use occlum_enclave::usermem;
 use spin::Once;
 use zerocopy::IntoBytes;
@@ -23,13 +23,8 @@ static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vdso.so"));
 
 /// Address of the clock page; the image follows it.
 static CLOCK_PAGE: Once<usize> = Once::new();
-/// What was published last.
-static PUBLISHED: SpinLock<Published> = SpinLock::new(Published { seq: 0, params: None });
-
-struct Published {
-    seq: u64,
-    params: Option<ClockParams>,
-}
+/// `seq` of what was published last.
+static PUBLISHED: SpinLock<u64> = SpinLock::new(0);
 
 /// Everything after `seq`.
 #[derive(zerocopy::IntoBytes, zerocopy::Immutable)]
@@ -59,13 +54,12 @@ pub fn base() -> Option<usize> {
     CLOCK_PAGE.get().map(|page| page + PAGE_SIZE)
 }
 
-/// Sets what programs compute clocks from. CLOCK_MONOTONIC is kept from going back. Costs two calls
-/// to the host: once a second is fine.
+/// Sets what programs compute clocks from: what the kernel does (`time::adopt_host_clock`). Costs two
+/// calls to the host: once a second is fine.
 pub fn publish(params: &ClockParams) -> Result<()> {
     let Some(&page) = CLOCK_PAGE.get() else { return Ok(()) };
     let range = page..page + PAGE_SIZE;
     let mut published = PUBLISHED.lock();
-    let params = follow(params, published.params);
     set_host_prot(&range, Prot::READ_WRITE)?;
     let data = ClockData {
         tsc_base: params.tsc_base,
@@ -73,7 +67,7 @@ pub fn publish(params: &ClockParams) -> Result<()> {
         monotonic_ns: params.monotonic_ns,
         realtime_ns: params.realtime_ns,
     };
-    let (odd, even) = (published.seq + 1, published.seq + 2);
+    let (odd, even) = (*published + 1, *published + 2);
     // Each word is stored whole and in this order (copies of less than 128 bytes move by words, and
     // x86 does not reorder stores), which is all that readers rely on.
     let written = usermem::write(page, &odd.to_le_bytes())
@@ -81,17 +75,8 @@ pub fn publish(params: &ClockParams) -> Result<()> {
         .and_then(|()| usermem::write(page, &even.to_le_bytes()));
     set_host_prot(&range, Prot::READ)?;
     written.map_err(|_| no_host_memory())?;
-    *published = Published { seq: even, params: Some(params) };
+    *published = even;
     Ok(())
-}
-
-/// `new`, moved so that the monotonic clock does not fall behind where `old` is now.
-fn follow(new: &ClockParams, old: Option<ClockParams>) -> ClockParams {
-    let Some(old) = old else { return *new };
-    let now = time::tsc();
-    let at = |params: &ClockParams| params.monotonic_ns.saturating_add(params.elapsed_ns(now));
-    let behind = at(&old).saturating_sub(at(new));
-    ClockParams { monotonic_ns: new.monotonic_ns.saturating_add(behind), ..*new }
 }
 
 /// Shows the vDSO in a new space.

@@ -1,4 +1,5 @@
-//! Keeps the clock parameters that programs read without a system call (the vDSO) close to the host's.
+//! Keeps the clock parameters of the kernel, and of programs that read them without a system call (the
+//! vDSO), close to the host's.
 
 use alloc::sync::Arc;
 
@@ -29,10 +30,7 @@ fn rearm() {
 }
 
 fn publish() {
-    if cpu::clock_params().is_none() {
-        cpu::refresh();
-    }
-    let Some(params) = cpu::clock_params() else { return };
+    let Some(params) = cpu::adopt_host_clock() else { return };
     if let Err(error) = vdso::publish(&params) {
         log!(Warn, "the vDSO's clocks are not kept up to date: {error:?}");
     }
