@@ -45,7 +45,7 @@ pub mod vcpu;
 pub mod vector;
 
 pub use heap::HeapUsage;
-pub use start::Boot;
+pub use start::{Boot, cannot_start};
 
 /// Names the kernel's entry points; used once, by the crate that links the image.
 ///

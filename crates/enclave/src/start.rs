@@ -43,13 +43,14 @@ const REQUEST_GROWTH: u64 = 64;
 pub(crate) extern "C" fn start_vcpu(command: u64, host_info: u64, page: *mut VcpuPage) -> ! {
     // SAFETY: `page` is GS base, this vCPU's zeroed page.
     unsafe { set_up_page(page) };
-    if vcpu::index() != 0 {
-        start_other(command, page);
-    }
     let config = config_bytes();
-    // The mode first: decoding the rest needs the heap, which needs ocalls, which need the mode.
+    // The mode first: decoding the rest needs the heap, which needs ocalls, which need the mode. Every
+    // vCPU reads it for itself: one that is interrupted while it waits must know how to leave.
     let mode = postcard::take_from_bytes::<(u32, CpuMode)>(config).map(|((_, mode), _)| mode);
     set_cpu_mode(page, mode != Ok(CpuMode::Hardware));
+    if vcpu::index() != 0 {
+        start_other(command);
+    }
     let config = match postcard::from_bytes::<BootConfig>(config) {
         Ok(config) if config.version == BOOT_CONFIG_VERSION => config,
         Ok(_) => cannot_start("the boot configuration is of another version"),
@@ -63,9 +64,8 @@ pub(crate) extern "C" fn start_vcpu(command: u64, host_info: u64, page: *mut Vcp
 }
 
 /// Every vCPU but the first: waits until the kernel can schedule.
-fn start_other(command: u64, page: *mut VcpuPage) -> ! {
+fn start_other(command: u64) -> ! {
     vcpu::wait_for_release();
-    set_cpu_mode(page, CPU.load(Ordering::Acquire) == 2);
     if let Err(lie) = check_command(command) {
         host::stop_for(lie);
     }
@@ -197,7 +197,9 @@ fn permitted_level(config: &BootConfig, asked: LogLevel) -> LogLevel {
     if config.debuggable { asked } else { asked.min(LogLevel::Info) }
 }
 
-fn cannot_start(reason: &str) -> ! {
+/// The configuration, the image or the request can't be used. The reason is written whatever the log
+/// level is.
+pub fn cannot_start(reason: &str) -> ! {
     log::write_unfiltered(LogLevel::Error, reason);
     host::stop(StopReason::CannotStart)
 }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use occlum_abi::boot::{BootConfig, RunRequest};
 use occlum_abi::ocall::StopReason;
-use occlum_enclave::{Boot, host, log, vcpu};
+use occlum_enclave::{Boot, cannot_start, host, log, vcpu};
 
 use crate::error::{Errno, Error};
 use crate::fs::tree;
@@ -65,12 +65,6 @@ fn bring_up(boot: Boot) {
     if let Err(refusal) = start_program(&config, &request, Arc::new(files)) {
         refusal.tell_and_exit();
     }
-}
-
-/// The configuration, the image or the host's handover can't be used.
-fn cannot_start(reason: &str) -> ! {
-    log!(Error, "{reason}");
-    host::stop(StopReason::CannotStart)
 }
 
 /// Why the program was not started, for the person who typed the command.
