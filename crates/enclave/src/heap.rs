@@ -2,7 +2,7 @@
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use occlum_abi::layout::{KERNEL_HEAP_BASE, KERNEL_HEAP_END};
 use talc::base::{Talc, binning::{Binning, DefaultBinning}};
@@ -21,6 +21,19 @@ static HEAP: TalcLock<spin::Mutex<()>, Growing, DefaultBinning> =
 /// Bytes the heap may take from the enclave; set from the boot configuration.
 static LIMIT: AtomicUsize = AtomicUsize::new(64 << 20);
 static SIZE: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether the host ever gave less than the limit.
+static IS_REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a failed allocation may be the host's doing.
+pub(crate) fn is_refused() -> bool {
+    IS_REFUSED.load(Ordering::Relaxed)
+}
+
+/// Whether an address is in memory that the host has granted.
+pub(crate) fn is_granted(address: usize) -> bool {
+    (KERNEL_HEAP_BASE..KERNEL_HEAP_BASE + SIZE.load(Ordering::Relaxed)).contains(&address)
+}
 
 /// Bytes of the kernel heap.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +72,10 @@ unsafe impl Source for Growing {
         if end - KERNEL_HEAP_BASE > LIMIT.load(Ordering::Relaxed) {
             return Err(());
         }
-        host::protect_kernel(start, wanted, host::PROT_READ | host::PROT_WRITE).map_err(|_| ())?;
+        if host::protect_kernel(start, wanted, host::PROT_READ | host::PROT_WRITE).is_err() {
+            IS_REFUSED.store(true, Ordering::Relaxed);
+            return Err(());
+        }
         talc.source.end = end;
         SIZE.store(end - KERNEL_HEAP_BASE, Ordering::Relaxed);
         // SAFETY: the new range directly follows the old end and belongs to the heap alone.

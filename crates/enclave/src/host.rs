@@ -37,6 +37,10 @@ pub enum HostMisbehaved {
     BadResult(Ocall),
     /// A handover field out of range.
     BadHandover(&'static str),
+    /// A block of the file-system image is not the one that was measured.
+    ChangedImage,
+    /// The kernel gets less memory than the configuration grants it.
+    NoMemory,
     /// Clock parameters that make time stand still or jump beyond reason.
     BadClock,
 }
@@ -49,6 +53,8 @@ impl fmt::Display for HostMisbehaved {
             HostMisbehaved::BadLength(call) => write!(f, "{call:?}: impossible length"),
             HostMisbehaved::BadResult(call) => write!(f, "{call:?}: impossible result"),
             HostMisbehaved::BadHandover(field) => write!(f, "handover: {field}"),
+            HostMisbehaved::ChangedImage => f.write_str("a changed block of the image"),
+            HostMisbehaved::NoMemory => f.write_str("no memory for the kernel"),
             HostMisbehaved::BadClock => f.write_str("impossible clock parameters"),
         }
     }
@@ -339,8 +345,7 @@ pub const PROT_POPULATE: u32 = PROTECT_POPULATE as u32;
 pub fn install_user(addr: usize, content: &[u8], prot: u32) -> Result<(), ProtectError> {
     check_user_range(addr, content.len());
     let (source, size) = (content.as_ptr() as u64, content.len() as u64);
-    let (result, _) = ocall(Ocall::Install, [addr as u64, size, u64::from(prot), source, 0]);
-    if result == 0 { Ok(()) } else { Err(ProtectError) }
+    memory_result(Ocall::Install, [addr as u64, size, u64::from(prot), source, 0])
 }
 
 /// Drops user pages: their content is lost and they become inaccessible.
@@ -373,10 +378,17 @@ pub(crate) fn protect_kernel(addr: usize, size: usize, prot: u32) -> Result<(), 
 }
 
 fn memory_call(call: Ocall, addr: usize, size: usize, prot: u32) -> Result<(), ProtectError> {
-    let (result, _) = ocall(call, [addr as u64, size as u64, u64::from(prot), 0, 0]);
+    memory_result(call, [addr as u64, size as u64, u64::from(prot), 0, 0])
+}
+
+fn memory_result(call: Ocall, args: [u64; 5]) -> Result<(), ProtectError> {
+    let (result, _) = ocall(call, args);
     // On hardware the EACCEPTs that follow verify what the host did; in simulation there is nothing
     // between the host and memory anyway.
-    if result == 0 { Ok(()) } else { Err(ProtectError) }
+    match Untrusted(result).at_most(call, 0) {
+        Ok(answer) => answer.map(|_| ()).map_err(|_| ProtectError),
+        Err(lie) => stop_for(lie),
+    }
 }
 
 /// Asks the host to refresh the clock parameters.

@@ -8,8 +8,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use occlum_abi::boot::LogLevel;
 use occlum_abi::layout;
-use occlum_abi::ocall::StopReason;
+use occlum_abi::ocall::{Ocall, StopReason};
 
+use crate::heap;
 use crate::host::{self, HostMisbehaved};
 use crate::log;
 use crate::user::Exception;
@@ -189,6 +190,10 @@ _Unwind_Resume:
 /// A panic is a bug of ours: say where, then stop the enclave.
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
+    // Most allocations of the kernel can't fail, and then say so by a panic.
+    if heap::is_refused() {
+        host::stop_for(HostMisbehaved::NoMemory);
+    }
     epitaph(format_args!("kernel bug: {info}"))
 }
 
@@ -270,6 +275,9 @@ extern "C" fn report_fault() -> ! {
     let is_page_fault = exception.vector == Exception::PAGE_FAULT;
     if is_page_fault && host::is_host_address(exception.address) {
         host::stop_for(HostMisbehaved::UnreadableMemory);
+    }
+    if is_page_fault && heap::is_granted(exception.address) {
+        host::stop_for(HostMisbehaved::BadResult(Ocall::Protect));
     }
     epitaph(format_args!(
         "kernel bug: exception {} (error {:#x}, address {:#x}) at kernel+{:#x}, rsp {:#x}",

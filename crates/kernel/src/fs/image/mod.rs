@@ -11,8 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
-use occlum_abi::ocall::StopReason;
-use occlum_enclave::host::{self, HostSlice};
+use occlum_enclave::host::{self, HostMisbehaved, HostSlice};
 use occlum_enclave::{log, vector};
 use occlum_storage::image::{self, FileKind, Image, ImageError, ImageSource, Ino, SourceError};
 use spin::Once;
@@ -182,12 +181,10 @@ fn kind_of(kind: FileKind) -> Kind {
 /// mistake or want of memory.
 fn refuse(error: ImageError) -> Error {
     match error {
-        ImageError::Source
-        | ImageError::SuperblockHash
-        | ImageError::NodeHash { .. }
-        | ImageError::LeafHash { .. } => {
-            log!(Error, "the host misbehaved: {error}");
-            host::stop(StopReason::HostMisbehaved)
+        ImageError::Source => host::stop_for(HostMisbehaved::UnreadableMemory),
+        ImageError::SuperblockHash | ImageError::NodeHash { .. } | ImageError::LeafHash { .. } => {
+            log!(Error, "{error}");
+            host::stop_for(HostMisbehaved::ChangedImage)
         }
         ImageError::OutOfMemory => Error::new(Errno::ENOMEM, "no memory for a block of the image"),
         other => {
