@@ -1,6 +1,7 @@
 //! Lies about the result of one kind of call, told each time it is made: `CALL:KIND`.
 
 use crate::lie::{Asked, Lie};
+use occlum_abi::layout::KERNEL_BASE;
 use occlum_abi::ocall::{HostEvent, HostStat, Ocall};
 use occlum_host::cpu::Registers;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ enum Kind {
     Addresses,
     /// Success, and nothing was done. (For calls whose effect can be undone: pages.)
     Claimed,
+    /// The same, for memory of programs only.
+    ClaimedForPrograms,
     /// Events of descriptors that nobody watches.
     StrangeEvents,
     /// Attributes that no file has.
@@ -34,7 +37,7 @@ enum Kind {
     Noise,
 }
 
-const KINDS: [(&str, Kind); 10] = [
+const KINDS: [(&str, Kind); 11] = [
     ("one-too-many", Kind::OneTooMany),
     ("largest", Kind::Largest),
     ("other-errno", Kind::OtherErrno),
@@ -42,12 +45,13 @@ const KINDS: [(&str, Kind); 10] = [
     ("wrong-errno", Kind::WrongErrno),
     ("addresses", Kind::Addresses),
     ("claimed", Kind::Claimed),
+    ("claimed-for-programs", Kind::ClaimedForPrograms),
     ("strange-events", Kind::StrangeEvents),
     ("strange-stat", Kind::StrangeStat),
     ("noise", Kind::Noise),
 ];
 
-const CALLS: [(&str, Ocall); 17] = [
+const CALLS: [(&str, Ocall); 18] = [
     ("Log", Ocall::Log),
     ("Park", Ocall::Park),
     ("Wake", Ocall::Wake),
@@ -56,6 +60,7 @@ const CALLS: [(&str, Ocall); 17] = [
     ("Protect", Ocall::Protect),
     ("Release", Ocall::Release),
     ("Discard", Ocall::Discard),
+    ("Install", Ocall::Install),
     ("UpdateTime", Ocall::UpdateTime),
     ("Read", Ocall::Read),
     ("Write", Ocall::Write),
@@ -67,7 +72,7 @@ const CALLS: [(&str, Ocall); 17] = [
     ("Random", Ocall::Random),
 ];
 
-const SECRET_ADDRESS: u64 = occlum_abi::layout::KERNEL_BASE as u64;
+const SECRET_ADDRESS: u64 = KERNEL_BASE as u64;
 
 impl Lie for Answer {
     fn answer(&self, asked: &Asked, honest: Registers) -> Registers {
@@ -85,6 +90,11 @@ impl Lie for Answer {
                 undo(asked);
                 0
             }
+            Kind::ClaimedForPrograms if asked.args[0] < KERNEL_BASE as u64 => {
+                undo(asked);
+                0
+            }
+            Kind::ClaimedForPrograms => honest.rdi,
             Kind::StrangeEvents => put_events(asked),
             Kind::StrangeStat => put_stat(asked),
             Kind::Noise => {
@@ -174,7 +184,7 @@ fn makes_sense(call: Ocall, kind: Kind) -> bool {
     match kind {
         Kind::StrangeEvents => matches!(call, Ocall::Park | Ocall::PollEvents),
         Kind::StrangeStat => call == Ocall::Fstat,
-        Kind::Claimed => call == Ocall::Protect,
+        Kind::Claimed | Kind::ClaimedForPrograms => call == Ocall::Protect,
         Kind::Noise => matches!(call, Ocall::Read | Ocall::Park | Ocall::PollEvents),
         Kind::OneTooMany => !matches!(call, Ocall::Log | Ocall::Wake | Ocall::Kick),
         _ => true,

@@ -8,26 +8,48 @@ use occlum_host::sys;
 use std::arch::global_asm;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Interrupts all vCPUs all the time.
+/// Interrupts all vCPUs all the time, once they have made a call: before that, for some hundred
+/// instructions, a vCPU can't be interrupted, and a host that tries has only stopped it.
 struct Storm {
     pause: Duration,
     /// Entries of the handler for each interrupt.
     entries: u32,
+    /// Bit v: vCPU v has made a call.
+    arrived: Arc<AtomicU64>,
+}
+
+impl Storm {
+    fn new(pause_us: u64, entries: u32) -> Arc<dyn Lie> {
+        Arc::new(Storm {
+            pause: Duration::from_micros(pause_us),
+            entries,
+            arrived: Arc::default(),
+        })
+    }
 }
 
 impl Lie for Storm {
     fn prepare(&self, instance: &Arc<Instance>, _build_dir: &Path) {
-        let (instance, pause) = (instance.clone(), self.pause);
+        let (instance, pause, arrived) = (instance.clone(), self.pause, self.arrived.clone());
         std::thread::spawn(move || {
             sys::block_signals();
             sys::be_punctual();
             loop {
-                (0..instance.vcpus).for_each(|vcpu| instance.parking.interrupt(vcpu));
+                let arrived = arrived.load(Ordering::Relaxed);
+                (0..instance.vcpus)
+                    .filter(|vcpu| arrived & 1 << vcpu != 0)
+                    .for_each(|vcpu| instance.parking.interrupt(vcpu));
                 std::thread::sleep(pause);
             }
         });
+    }
+
+    fn answer(&self, asked: &Asked, honest: Registers) -> Registers {
+        self.arrived.fetch_or(1 << asked.vcpu, Ordering::Relaxed);
+        honest
     }
 
     fn handler_entries(&self, cause: &AexCause) -> u32 {
@@ -146,10 +168,10 @@ type Make = fn() -> Arc<dyn Lie>;
 
 #[rustfmt::skip]
 const LIES: [(&str, Make); 7] = [
-    ("kicks-at-10-khz", || Arc::new(Storm { pause: Duration::from_micros(100), entries: 1 })),
-    ("kicks-without-pause", || Arc::new(Storm { pause: Duration::ZERO, entries: 1 })),
-    ("kicks-that-the-handler-never-sees", || Arc::new(Storm { pause: Duration::from_micros(100), entries: 0 })),
-    ("handler-thrice-for-each-kick", || Arc::new(Storm { pause: Duration::from_micros(100), entries: 3 })),
+    ("kicks-at-10-khz", || Storm::new(100, 1)),
+    ("kicks-at-30-khz", || Storm::new(33, 1)),
+    ("kicks-that-the-handler-never-sees", || Storm::new(100, 0)),
+    ("handler-thrice-for-each-kick", || Storm::new(100, 3)),
     ("handler-twice", || Arc::new(HandlerTwice)),
     ("tcs-taken-twice", || Arc::new(TcsTwice)),
     ("poisoned-registers", || Arc::new(Poison)),

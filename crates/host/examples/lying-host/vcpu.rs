@@ -4,7 +4,7 @@ use crate::lie::{Asked, Lie};
 use occlum_abi::ocall::{Entry, Ocall};
 use occlum_host::cpu::enclave::CpuError;
 use occlum_host::cpu::software::SoftwareCpu;
-use occlum_host::cpu::{Cpu, Exit, Refused, Registers};
+use occlum_host::cpu::{AexCause, Cpu, Exit, Refused, Registers};
 use occlum_host::error::EXIT_STATUS;
 use occlum_host::instance::Instance;
 use occlum_host::{ocall, sys};
@@ -65,9 +65,7 @@ fn serve(
                 handle(cpu, lie, vcpu, &mut registers, &mut entries, wanted)?
             }
             (Exit::Aex(cause), Some(_)) if cause.is_interrupt() => cpu.resume(&mut registers)?,
-            (Exit::Aex(cause), Some(_)) => {
-                stop(&format!("exception {} in the handler", cause.vector))
-            }
+            (Exit::Aex(cause), Some(_)) => stop(&describe(&cause, cpu)),
         };
     }
 }
@@ -105,6 +103,12 @@ fn answer(
     };
     let honest = ocall::serve(instance, vcpu, out);
     lie.answer(&asked, honest)
+}
+
+fn describe(cause: &AexCause, cpu: &SoftwareCpu) -> String {
+    let places = [1, 0].map(|frame| cpu.saved_registers(frame).map(|saved| saved.rip.get()));
+    let vector = cause.vector;
+    format!("exception {vector} in the handler; RIP of handler and interrupted: {places:x?}")
 }
 
 fn stop(reason: &str) -> ! {
