@@ -10,14 +10,13 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use occlum_enclave::pages::Pages;
-
 use super::file::{File, Wait};
 use super::flags::*;
 use super::inode::{Attr, InodeRef, Kind, Position};
 use super::poll::{Events, Readiness};
+use super::ring::Ring;
 use super::transfer::{Sink, Source};
-use crate::error::{Errno, Error, Result, err};
+use crate::error::{Errno, Result, err};
 use crate::sched::{SpinLock, Wake};
 
 /// Writes up to this are atomic.
@@ -25,8 +24,6 @@ pub const PIPE_BUF: usize = 4096;
 const DEFAULT_CAPACITY: usize = 64 << 10;
 /// `fs.pipe-max-size`.
 pub const MAX_CAPACITY: usize = 1 << 20;
-/// Rings start this small and grow to their capacity when they are filled.
-const FIRST_SIZE: usize = 4096;
 
 /// What two ends share.
 pub struct Pipe {
@@ -39,9 +36,7 @@ pub struct Pipe {
 }
 
 struct State {
-    ring: Option<Pages>,
-    start: usize,
-    len: usize,
+    ring: Ring,
     capacity: usize,
     readers: usize,
     writers: usize,
@@ -119,9 +114,7 @@ impl Pipe {
     fn new() -> Arc<Pipe> {
         Arc::new(Pipe {
             state: SpinLock::new(State {
-                ring: None,
-                start: 0,
-                len: 0,
+                ring: Ring::new(),
                 capacity: DEFAULT_CAPACITY,
                 readers: 0,
                 writers: 0,
@@ -139,11 +132,11 @@ impl Pipe {
     fn try_read(&self, sink: &mut Sink<'_>) -> Option<usize> {
         let (count, was_full) = {
             let mut state = self.state.lock();
-            if state.len == 0 {
+            if state.ring.is_empty() {
                 return (state.writers == 0).then_some(0);
             }
-            let was_full = state.capacity - state.len < PIPE_BUF;
-            (state.read(sink), was_full)
+            let was_full = state.room() < PIPE_BUF;
+            (state.ring.read(sink), was_full)
         };
         // Writers wait for room of up to PIPE_BUF; while there was that much, none waits.
         if was_full && count > 0 {
@@ -160,11 +153,12 @@ impl Pipe {
                 return Some(err(Errno::EPIPE, "no reader"));
             }
             let needed = if source.left() <= PIPE_BUF { source.left() } else { 1 };
-            if state.capacity - state.len < needed {
+            if state.room() < needed {
                 return None;
             }
-            let was_empty = state.len == 0;
-            match state.write(source) {
+            let was_empty = state.ring.is_empty();
+            let capacity = state.capacity;
+            match state.ring.write(source, capacity) {
                 Ok(count) => (count, was_empty),
                 Err(error) => return Some(Err(error)),
             }
@@ -187,12 +181,10 @@ impl Pipe {
         }
         let capacity = size.max(4096).next_power_of_two();
         let mut state = self.state.lock();
-        if state.len > capacity {
+        if state.ring.len() > capacity {
             return err(Errno::EBUSY, "more data than that in the pipe");
         }
-        if state.ring.as_ref().is_some_and(|ring| ring.len() > capacity) {
-            state.move_to(capacity)?;
-        }
+        state.ring.shrink(capacity)?;
         state.capacity = capacity;
         drop(state);
         self.writers_wait.notify();
@@ -201,55 +193,8 @@ impl Pipe {
 }
 
 impl State {
-    fn read(&mut self, sink: &mut Sink<'_>) -> usize {
-        let mut count = 0;
-        while self.len > 0 && sink.room() > 0 {
-            let Some(ring) = &self.ring else { break };
-            let run = self.len.min(ring.len() - self.start);
-            let copied = sink.put(&ring[self.start..self.start + run]);
-            count += copied;
-            self.len -= copied;
-            self.start = if self.len == 0 { 0 } else { (self.start + copied) & (ring.len() - 1) };
-            if copied < run {
-                break;
-            }
-        }
-        count
-    }
-
-    fn write(&mut self, source: &mut Source<'_>) -> Result<usize> {
-        let wanted = (self.len + source.left()).min(self.capacity);
-        if self.ring.as_ref().is_none_or(|ring| ring.len() < wanted) {
-            self.move_to(wanted.max(FIRST_SIZE).next_power_of_two())?;
-        }
-        let Some(ring) = &mut self.ring else { return Ok(0) };
-        let mut count = 0;
-        while source.left() > 0 && self.len < self.capacity.min(ring.len()) {
-            let end = (self.start + self.len) & (ring.len() - 1);
-            let run = if end >= self.start { ring.len() - end } else { self.start - end };
-            let run = run.min(self.capacity.min(ring.len()) - self.len).min(source.left());
-            let taken = source.take(&mut ring[end..end + run]);
-            count += taken;
-            self.len += taken;
-            if taken < run {
-                break;
-            }
-        }
-        Ok(count)
-    }
-
-    /// Moves the content to a ring of `size` bytes, a power of two.
-    fn move_to(&mut self, size: usize) -> Result<()> {
-        let order = (size / 4096).trailing_zeros() as usize;
-        let mut pages = Pages::new(order).map_err(|_| Error::new(Errno::ENOMEM, "pipe buffer"))?;
-        if let Some(old) = &self.ring {
-            let first = self.len.min(old.len() - self.start);
-            pages[..first].copy_from_slice(&old[self.start..self.start + first]);
-            pages[first..self.len].copy_from_slice(&old[..self.len - first]);
-        }
-        self.start = 0;
-        self.ring = Some(pages);
-        Ok(())
+    fn room(&self) -> usize {
+        self.capacity - self.ring.len()
     }
 }
 
@@ -288,8 +233,7 @@ impl Drop for PipeEnd {
         let (readers, writers) = (state.readers, state.writers);
         if readers == 0 && writers == 0 {
             // A FIFO forgets its content with its last user.
-            state.ring = None;
-            (state.start, state.len) = (0, 0);
+            state.ring.clear();
         }
         drop(state);
         if readers == 0 {
@@ -344,13 +288,13 @@ impl File for PipeEnd {
         }
         let state = self.pipe.state.lock();
         let mut events = Events::NONE;
-        if self.reads && state.len > 0 {
+        if self.reads && !state.ring.is_empty() {
             events |= Events::IN;
         }
         if self.reads && state.writers == 0 && (state.writers_ever > 0 || self.inode.is_none()) {
             events |= Events::HUP;
         }
-        if self.writes && state.capacity - state.len >= PIPE_BUF {
+        if self.writes && state.room() >= PIPE_BUF {
             events |= Events::OUT;
         }
         if self.writes && state.readers == 0 {
@@ -369,6 +313,6 @@ impl File for PipeEnd {
     }
 
     fn readable_bytes(&self) -> Result<usize> {
-        Ok(self.pipe.state.lock().len)
+        Ok(self.pipe.state.lock().ring.len())
     }
 }
