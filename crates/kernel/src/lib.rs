@@ -6,6 +6,7 @@
 //! - [`sched`]: tasks on virtual CPUs, waiting, timers, host events
 //! - [`mm`]: address spaces; [`user`]: the typed door to user memory
 //! - [`vfs`]: names, open files, mounts; `fs`: the file systems and file kinds
+//! - [`net`]: sockets
 //! - [`process`]: processes, threads, program loading; [`signal`]: signals
 //! - [`syscall`]: the table; nothing imports it
 //!
@@ -19,6 +20,7 @@ pub mod error;
 pub mod fs;
 pub mod futex;
 pub mod mm;
+pub mod net;
 pub mod process;
 pub mod random;
 pub mod sched;

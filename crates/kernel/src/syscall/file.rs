@@ -101,7 +101,9 @@ fn sys_write(call: &mut Call<'_>) -> Result<usize> {
 /// write(2) with its signal: a pipe or socket without reader raises SIGPIPE.
 pub(super) fn write(call: &Call<'_>, file: &OpenFile, source: &mut Source<'_>) -> Result<usize> {
     let result = file.write(source);
-    if let Err(error) = &result {
+    if let Err(error) = &result
+        && file.file().raises_sigpipe()
+    {
         raise_sigpipe_for(call, error);
     }
     result

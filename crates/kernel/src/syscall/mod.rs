@@ -11,6 +11,7 @@ mod futex;
 mod identity;
 mod limits;
 mod memory;
+mod message;
 mod name;
 mod path;
 mod poll;

@@ -77,6 +77,11 @@ pub trait File: Send + Sync + Any {
         err(Errno::ENOTTY, "no FIONREAD")
     }
 
+    /// Whether EPIPE from writing comes with a SIGPIPE: pipes and stream sockets.
+    fn raises_sigpipe(&self) -> bool {
+        true
+    }
+
     fn read_dir(&self, _cursor: u64, _visit: &mut Visit<'_>) -> Result<()> {
         err(Errno::ENOTDIR, "not a directory")
     }

@@ -13,7 +13,7 @@
 //! - [`open`]: open file descriptions; [`table`]: descriptors; [`locks`]: record locks
 //! - [`transfer`]: where read data goes and written data comes from, user memory first of all
 //! - [`mapping`]: files in memory
-//! - [`poll`]: readiness; [`epoll`], [`eventfd`], [`timerfd`], [`socket`]: files without a file system; [`ring`], [`pipe`]: pipes and FIFOs; [`special`]: opening FIFOs and device nodes
+//! - [`poll`]: readiness; [`epoll`], [`eventfd`], [`timerfd`]: files without a file system; [`ring`], [`pipe`]: pipes and FIFOs; [`special`]: opening FIFOs and device nodes
 //!
 //! Life cycle of an open file: `open` walks the path, asks the inode for its [`File`], wraps it in an
 //! [`OpenFile`]; descriptors share it (dup, fork); the last reference closes it (`Drop`).
@@ -41,7 +41,6 @@ pub mod open;
 pub mod pipe;
 pub mod poll;
 pub mod ring;
-pub mod socket;
 pub mod special;
 pub mod table;
 pub mod timerfd;
