@@ -150,7 +150,7 @@ fn sys_fcntl(call: &mut Call<'_>) -> Result<usize> {
             files.set_on_exec(fd, OnExec::when(call.uint(2) & FD_CLOEXEC != 0))?;
             Ok(0)
         }
-        F_GETFL => Ok((file.flags() | O_LARGEFILE) as usize),
+        F_GETFL => Ok(file.flags() as usize),
         F_SETFL => {
             file.set_flags(call.uint(2));
             Ok(0)

@@ -117,10 +117,10 @@ pub(super) fn raise_sigpipe_for(call: &Call<'_>, error: &Error) {
     }
 }
 
-/// Linux: EINVAL for what is negative as a signed number, and at most MAX_RW_COUNT at once.
+/// At most MAX_RW_COUNT at once; no memory is larger than SSIZE_MAX.
 fn transfer_size(size: usize) -> Result<usize> {
     if size > isize::MAX as usize {
-        return err(Errno::EINVAL, "size above SSIZE_MAX");
+        return err(Errno::EFAULT, "size above SSIZE_MAX");
     }
     Ok(size.min(MAX_TRANSFER))
 }
@@ -155,13 +155,25 @@ pub(super) fn read_pieces(addr: UserAddr, count: usize) -> Result<Vec<IoVec>> {
 fn sys_pread64(call: &mut Call<'_>) -> Result<usize> {
     let offset = offset(call.long(3))?;
     let file = content(call, 0)?;
-    file.read_at(offset, &mut Sink::user(call.addr(1), transfer_size(call.size(2))?))
+    let size = transfer_size(call.size(2))?;
+    check_range(offset, size)?;
+    file.read_at(offset, &mut Sink::user(call.addr(1), size))
 }
 
 fn sys_pwrite64(call: &mut Call<'_>) -> Result<usize> {
     let offset = offset(call.long(3))?;
     let file = content(call, 0)?;
-    file.write_at(offset, &mut Source::user(call.addr(1), transfer_size(call.size(2))?))
+    let size = transfer_size(call.size(2))?;
+    check_range(offset, size)?;
+    file.write_at(offset, &mut Source::user(call.addr(1), size))
+}
+
+/// EINVAL for what ends beyond the largest offset.
+fn check_range(offset: u64, size: usize) -> Result<()> {
+    match offset.checked_add(size as u64) {
+        Some(end) if end <= i64::MAX as u64 => Ok(()),
+        _ => err(Errno::EINVAL, "beyond the largest offset"),
+    }
 }
 
 fn sys_preadv(call: &mut Call<'_>) -> Result<usize> {

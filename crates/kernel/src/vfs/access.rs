@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 use super::inode::{Attr, Inode, Kind};
 use crate::error::{Errno, Result, err};
-use crate::process::Credentials;
+use crate::process::credentials::Capability;
+use crate::process::{self, Credentials};
 
 pub const MAY_EXEC: u32 = 1;
 pub const MAY_WRITE: u32 = 2;
@@ -58,6 +59,11 @@ impl Identity {
     pub fn owns(&self, attr: &Attr) -> bool {
         self.is_privileged() || self.uid == attr.uid
     }
+}
+
+/// Whether set-user-ID and set-group-ID bits survive a write by the current thread (CAP_FSETID).
+pub fn may_keep_set_ids() -> bool {
+    process::current().is_none_or(|thread| thread.credentials().has(Capability::Fsetid))
 }
 
 /// EACCES unless `who` may do all of `wanted` (MAY_* bits) with `inode`.

@@ -72,9 +72,9 @@ fn check_flags(flags: u32) -> Result<u32> {
         return err(Errno::EINVAL, "O_TMPFILE must be opened for writing");
     }
     if flags & O_CREAT != 0 && flags & O_EXCL != 0 {
-        return Ok(flags | O_NOFOLLOW);
+        return Ok(flags | O_NOFOLLOW | O_LARGEFILE);
     }
-    Ok(flags)
+    Ok(flags | O_LARGEFILE)
 }
 
 enum Entry {

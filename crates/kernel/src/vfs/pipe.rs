@@ -141,6 +141,8 @@ impl Pipe {
         // Writers wait for room of up to PIPE_BUF; while there was that much, none waits.
         if was_full && count > 0 {
             self.writers_wait.notify();
+        } else {
+            self.writers_wait.notify_pollers();
         }
         Some(count)
     }
@@ -165,6 +167,8 @@ impl Pipe {
         };
         if was_empty && count > 0 {
             self.readers_wait.notify();
+        } else {
+            self.readers_wait.notify_pollers();
         }
         Some(Ok(count))
     }

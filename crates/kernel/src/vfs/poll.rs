@@ -100,6 +100,11 @@ impl Readiness {
         self.pollers.wake_all();
     }
 
+    /// More of what was ready already: nobody blocked waits for it, but edge-triggered pollers want to hear.
+    pub fn notify_pollers(&self) {
+        self.pollers.wake_all();
+    }
+
     pub fn add(&self, waker: &Arc<dyn Wake>) {
         self.pollers.add(waker.clone());
     }

@@ -216,6 +216,11 @@ impl Inode for ProcInode {
         }
     }
 
+    /// As on Linux: a name that is not there can't be made, because it can't be looked up.
+    fn create(&self, _name: &[u8], _new: &NewNode<'_>) -> Result<InodeRef> {
+        err(Errno::ENOENT, "nothing can be made in /proc")
+    }
+
     fn read_dir(&self, cursor: u64, visit: &mut Visit<'_>) -> Result<()> {
         let names = self.names()?;
         for (index, (name, node)) in names.into_iter().enumerate().skip(cursor as usize) {

@@ -15,7 +15,7 @@ use crate::mm::SharedSlot;
 use crate::sched::SpinLock;
 use crate::vfs::file::File;
 use crate::vfs::inode::*;
-use crate::vfs::{Sink, Source};
+use crate::vfs::{Sink, Source, access};
 
 pub struct Node {
     shared: Arc<Shared>,
@@ -457,8 +457,10 @@ impl Inode for Node {
         let end = self.data()?.write_at(position, source)?;
         self.change(|meta| {
             meta.mtime = Timestamp::now();
-            // A write takes the set-id bits away.
-            meta.mode &= !0o6000;
+            // A write takes the set-id bits away, unless root writes.
+            if meta.mode & 0o6000 != 0 && !access::may_keep_set_ids() {
+                meta.mode &= !0o6000;
+            }
         });
         Ok(end)
     }
