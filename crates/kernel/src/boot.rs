@@ -7,7 +7,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use occlum_abi::boot::{BootConfig, RunRequest};
-use occlum_abi::ocall::StopReason;
 use occlum_enclave::{Boot, cannot_start, host, log, vcpu};
 
 use crate::error::{Errno, Error};

@@ -235,6 +235,23 @@ fn wait_for_vfork(parent: &Thread, gate: &VforkGate) {
     parent.set_work(super::Work::SIGNAL);
 }
 
+/// Gives the thread descriptors (CLONE_FILES) and directories (CLONE_FS) of its own, when the system call
+/// returns.
+pub fn unshare(thread: &Arc<Thread>, flags: u64) {
+    let files = match flags & CLONE_FILES != 0 && Arc::strong_count(thread.files()) > 1 {
+        true => Arc::new(thread.files().copy()),
+        false => thread.files().clone(),
+    };
+    let fs = match flags & CLONE_FS != 0 && Arc::strong_count(thread.fs()) > 1 {
+        true => Arc::new(thread.fs().copy()),
+        false => thread.fs().clone(),
+    };
+    let successor = Thread::new(thread.state().clone(), thread.space().clone(), files, fs);
+    thread.process().replace_thread(&successor);
+    tree::insert_thread(successor.clone());
+    thread.replace_with(successor);
+}
+
 /// The exit signal in clone's flags; EINVAL for what is no signal.
 pub fn exit_signal(number: u64) -> Result<i32> {
     match i32::try_from(number) {

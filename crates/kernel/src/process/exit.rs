@@ -13,6 +13,7 @@ use super::{Process, Thread, thread};
 use crate::futex;
 use crate::sched;
 use crate::signal::action::{SA_NOCLDSTOP, SA_NOCLDWAIT, SIG_IGN};
+use crate::signal::deliver;
 use crate::signal::info::{CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED};
 use crate::signal::{SigInfo, Signal, send_to_process};
 use crate::user::{self, UserAddr};
@@ -55,8 +56,9 @@ pub(super) fn finish(thread: Arc<Thread>) {
     let remaining = process.remove_thread(&thread, status);
     // Closes files and unmaps memory if nobody shares them, before the parent hears of the end.
     drop(thread);
-    if let Remaining::Nobody(status) = remaining {
-        end_process(&process, status);
+    match remaining {
+        Remaining::Nobody(status) => end_process(&process, status),
+        Remaining::Threads => deliver::recheck_stop(&process),
     }
 }
 

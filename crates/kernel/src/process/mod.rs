@@ -17,7 +17,7 @@
 //! ends it is a zombie, until its parent waits for it (or does not care). The parent of orphans is
 //! process 1, the kernel itself, which never cares: programs never see themselves as init.
 //!
-//! Lock order: the tree, then one process's signal lock, then its thread list, then leaves (limits,
+//! Lock order: one process's signal lock, then the tree, then one thread list, then leaves (limits,
 //! usage, names). Nothing that can free an address space or a file is dropped under any of them.
 
 pub mod clone;

@@ -173,8 +173,7 @@ fn stop_if_told(thread: &Thread) -> bool {
     let process = thread.process();
     let Some((signal, is_last)) = count_stopped(process) else { return false };
     if is_last {
-        tree::set_report(process.pid(), Some(Report::Stopped(signal.number())));
-        exit::tell_parent(process, CLD_STOPPED, signal.number());
+        report_stop(process, signal);
     }
     let resumed = process.signals().resume.wait_until(None, false, || {
         let is_stopped = process.signals().lock().stop.is_some();
@@ -183,6 +182,23 @@ fn stop_if_told(thread: &Thread) -> bool {
     debug_assert!(resumed.is_ok());
     run::clear_interrupt();
     true
+}
+
+/// A thread has left a process that may be stopping: the rest may be all that had to stop.
+pub fn recheck_stop(process: &Process) {
+    let stopped = {
+        let shared = process.signals().lock();
+        let is_complete = shared.stopped_threads != 0 && shared.stopped_threads == process.thread_count();
+        shared.stop.filter(|_| is_complete)
+    };
+    if let Some(signal) = stopped {
+        report_stop(process, signal);
+    }
+}
+
+fn report_stop(process: &Process, signal: Signal) {
+    tree::set_report(process.pid(), Some(Report::Stopped(signal.number())));
+    exit::tell_parent(process, CLD_STOPPED, signal.number());
 }
 
 fn count_stopped(process: &Process) -> Option<(Signal, bool)> {

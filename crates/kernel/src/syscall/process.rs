@@ -41,6 +41,8 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(218, "set_tid_address", &[Arg::Ptr], sys_set_tid_address),
     Syscall::full(231, "exit_group", &[Arg::Int], sys_exit_group),
     Syscall::full(247, "waitid", &[Arg::Int, Arg::Int, Arg::Ptr, Arg::Hex, Arg::Ptr], sys_waitid),
+    Syscall::full(272, "unshare", &[Arg::Hex], sys_unshare)
+        .but("descriptors and directories; no namespaces"),
     Syscall::full(273, "set_robust_list", &[Arg::Ptr, Arg::Uint], sys_set_robust_list),
     Syscall::full(274, "get_robust_list", &[Arg::Int, Arg::Ptr, Arg::Ptr], sys_get_robust_list),
     Syscall::full(322, "execveat", &[Arg::Fd, Arg::Path, Arg::Ptr, Arg::Ptr, Arg::Hex], sys_execveat)
@@ -243,6 +245,23 @@ fn sys_exit_group(call: &mut Call<'_>) -> Result<usize> {
 fn sys_set_tid_address(call: &mut Call<'_>) -> Result<usize> {
     call.thread.clear_tid.store(call.addr(0).0, Ordering::Relaxed);
     Ok(call.thread.tid() as usize)
+}
+
+fn sys_unshare(call: &mut Call<'_>) -> Result<usize> {
+    let flags = call.args[0];
+    let alone = clone::CLONE_THREAD | clone::CLONE_SIGHAND | clone::CLONE_VM;
+    let sysvsem = 0x4_0000;
+    if flags & clone::CLONE_NAMESPACES != 0 {
+        return err(Errno::EPERM, "no namespaces");
+    }
+    if flags & !(clone::CLONE_FILES | clone::CLONE_FS | alone | sysvsem) != 0 {
+        return err(Errno::EINVAL, "unknown unshare flags");
+    }
+    if flags & alone != 0 && call.thread.process().thread_count() > 1 {
+        return err(Errno::EINVAL, "not the only thread");
+    }
+    clone::unshare(call.thread, flags);
+    Ok(0)
 }
 
 fn sys_set_robust_list(call: &mut Call<'_>) -> Result<usize> {

@@ -365,6 +365,8 @@ fn interrupt_other_vcpus() {
         vcpu::set_pending(index, vcpu::PENDING_KICK);
         host::kick(index);
         while user_loop::interrupts(index) == before && !run::is_vcpu_parked(index) {
+            // Two vCPUs may wait for each other here.
+            user_loop::count_interrupt();
             core::hint::spin_loop();
         }
     }

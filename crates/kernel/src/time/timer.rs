@@ -165,14 +165,27 @@ impl ProgramTimer {
         let _ = match &self.notice {
             Notice::None => Ok(()),
             Notice::Process(process, signal, origin) => match process.upgrade() {
-                Some(process) => signal::send_to_process(&process, *signal, info(*signal, *origin)),
+                Some(process) => {
+                    self.forget_if_ignored(&process, *signal);
+                    signal::send_to_process(&process, *signal, info(*signal, *origin))
+                }
                 None => Ok(()),
             },
             Notice::Thread(thread, signal, origin) => match thread.upgrade() {
-                Some(thread) => signal::send_to_thread(&thread, *signal, info(*signal, *origin)),
+                Some(thread) => {
+                    self.forget_if_ignored(thread.process(), *signal);
+                    signal::send_to_thread(&thread, *signal, info(*signal, *origin))
+                }
                 None => Ok(()),
             },
         };
+    }
+
+    /// A signal that is thrown away is never delivered: the next expiry must not wait for that.
+    fn forget_if_ignored(&self, process: &Process, signal: Signal) {
+        if process.signals().dispositions().get(signal).ignores(signal) {
+            self.state.lock().is_signal_pending = false;
+        }
     }
 }
 
