@@ -35,8 +35,10 @@ pub fn watch(fd: u32, events: u32, target: Arc<dyn Wake>) {
     };
     let added = host::call(Ocall::EventAdd, [u64::from(fd), u64::from(wanted), 0, 0, 0]);
     // A descriptor that can't be watched counts as ready: the waiter then sees the error itself.
-    if !matches!(added.at_most(Ocall::EventAdd, 0), Ok(Ok(0))) {
-        notify(fd, u32::MAX);
+    match added.at_most(Ocall::EventAdd, 0) {
+        Ok(Ok(_)) => {}
+        Ok(Err(_)) => notify(fd, u32::MAX),
+        Err(lie) => host::stop_for(lie),
     }
 }
 
