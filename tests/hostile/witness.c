@@ -4,8 +4,10 @@
  *   3  a call failed; its name and errno are on standard error
  *   9  something was wrong that the kernel should have noticed; what, is on standard error
  *
- * Standard input must hold what `lesson` gives, the file in argv[1] too, of the same size. */
+ * Standard input must hold what `lesson` gives, the file in argv[1] too, of the same size. "ready" on
+ * standard error says that it begins to wait for the input. argv[2] is an empty directory. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <immintrin.h>
@@ -18,6 +20,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -202,15 +205,67 @@ static void check_threads(void) {
         wrong("turns");
 }
 
+static void must(int result, const char *what) {
+    if (result < 0)
+        failed(what);
+}
+
+/* Every call on a directory of the host. Its content is not trusted, so only sizes are checked. */
+static void check_directory(void) {
+    char buffer[5000], target[64];
+    struct stat stat;
+    struct statfs statfs_buffer;
+    must(mkdir("d", 0755), "mkdir");
+    must(chdir("d"), "chdir");
+    int fd = open("file", O_CREAT | O_RDWR, 0644);
+    must(fd, "open");
+    if (pwrite(fd, buffer, sizeof buffer, 0) != sizeof buffer)
+        failed("pwrite");
+    must(fsync(fd), "fsync");
+    must(ftruncate(fd, 4000), "ftruncate");
+    ssize_t count = pread(fd, buffer, sizeof buffer, 0);
+    must(count, "pread");
+    if (count > (ssize_t)sizeof buffer)
+        wrong("pread");
+    must(fstat(fd, &stat), "fstat");
+    must(fchmod(fd, 0600), "fchmod");
+    must(fstatfs(fd, &statfs_buffer), "fstatfs");
+    must(close(fd), "close");
+    must(chown("file", getuid(), getgid()), "chown");
+    must(utimensat(AT_FDCWD, "file", NULL, 0), "utimensat");
+    must(rename("file", "renamed"), "rename");
+    must(link("renamed", "linked"), "link");
+    must(symlink("renamed", "symlink"), "symlink");
+    must(readlink("symlink", target, sizeof target), "readlink");
+    DIR *directory = opendir(".");
+    if (!directory)
+        failed("opendir");
+    errno = 0;
+    for (int entries = 0; readdir(directory); entries++)
+        if (entries > 100)
+            wrong("entries");
+    if (errno)
+        failed("readdir");
+    closedir(directory);
+    must(unlink("symlink"), "unlink");
+    must(unlink("linked"), "unlink");
+    must(unlink("renamed"), "unlink");
+    must(chdir(".."), "chdir");
+    must(rmdir("d"), "rmdir");
+}
+
 int main(int argc, char **argv) {
     struct winsize size;
-    if (argc != 2)
+    if (argc != 3)
         return 2;
     check_initial_registers();
     /* Asks the host if standard input is a terminal, and is content with either answer. */
     ioctl(0, TIOCGWINSZ, &size);
-    check_input();
     check_file(argv[1]);
+    dprintf(2, "ready\n");
+    check_input();
+    must(chdir(argv[2]), "chdir");
+    check_directory();
     check_memory();
     check_clock();
     check_threads();

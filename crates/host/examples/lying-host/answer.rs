@@ -15,8 +15,6 @@ struct Answer {
 enum Kind {
     /// One more than the kernel's buffer holds.
     OneTooMany,
-    /// The largest number.
-    Largest,
     /// An errno that Linux does not have.
     OtherErrno,
     /// The smallest number, whose negative does not exist.
@@ -33,13 +31,14 @@ enum Kind {
     StrangeEvents,
     /// Attributes that no file has.
     StrangeStat,
+    /// What the kernel will read from the staging buffer is overwritten.
+    StrangeContent,
     /// The rest of the staging buffer is overwritten.
     Noise,
 }
 
 const KINDS: [(&str, Kind); 11] = [
     ("one-too-many", Kind::OneTooMany),
-    ("largest", Kind::Largest),
     ("other-errno", Kind::OtherErrno),
     ("smallest", Kind::Smallest),
     ("wrong-errno", Kind::WrongErrno),
@@ -48,10 +47,11 @@ const KINDS: [(&str, Kind); 11] = [
     ("claimed-for-programs", Kind::ClaimedForPrograms),
     ("strange-events", Kind::StrangeEvents),
     ("strange-stat", Kind::StrangeStat),
+    ("strange-content", Kind::StrangeContent),
     ("noise", Kind::Noise),
 ];
 
-const CALLS: [(&str, Ocall); 18] = [
+const CALLS: [(&str, Ocall); 33] = [
     ("Log", Ocall::Log),
     ("Park", Ocall::Park),
     ("Wake", Ocall::Wake),
@@ -59,17 +59,32 @@ const CALLS: [(&str, Ocall); 18] = [
     ("StartTicker", Ocall::StartTicker),
     ("Protect", Ocall::Protect),
     ("Release", Ocall::Release),
-    ("Discard", Ocall::Discard),
     ("Install", Ocall::Install),
     ("UpdateTime", Ocall::UpdateTime),
     ("Read", Ocall::Read),
     ("Write", Ocall::Write),
+    ("ReadAt", Ocall::ReadAt),
+    ("WriteAt", Ocall::WriteAt),
+    ("Close", Ocall::Close),
     ("EventAdd", Ocall::EventAdd),
-    ("EventRemove", Ocall::EventRemove),
     ("PollEvents", Ocall::PollEvents),
     ("Fstat", Ocall::Fstat),
     ("Ioctl", Ocall::Ioctl),
-    ("Random", Ocall::Random),
+    ("Open", Ocall::Open),
+    ("Stat", Ocall::Stat),
+    ("ReadDir", Ocall::ReadDir),
+    ("Mkdir", Ocall::Mkdir),
+    ("Unlink", Ocall::Unlink),
+    ("Rename", Ocall::Rename),
+    ("Symlink", Ocall::Symlink),
+    ("ReadLink", Ocall::ReadLink),
+    ("Link", Ocall::Link),
+    ("Chmod", Ocall::Chmod),
+    ("Chown", Ocall::Chown),
+    ("Utimes", Ocall::Utimes),
+    ("Truncate", Ocall::Truncate),
+    ("Sync", Ocall::Sync),
+    ("StatFs", Ocall::StatFs),
 ];
 
 const SECRET_ADDRESS: u64 = KERNEL_BASE as u64;
@@ -81,7 +96,6 @@ impl Lie for Answer {
         }
         let rdi = match self.kind {
             Kind::OneTooMany => self.room(asked) + 1,
-            Kind::Largest => i64::MAX.cast_unsigned(),
             Kind::OtherErrno => (-100_000i64).cast_unsigned(),
             Kind::Smallest => i64::MIN.cast_unsigned(),
             Kind::WrongErrno => i64::from(-libc::EXDEV).cast_unsigned(),
@@ -95,10 +109,14 @@ impl Lie for Answer {
                 0
             }
             Kind::ClaimedForPrograms => honest.rdi,
-            Kind::StrangeEvents => put_events(asked),
+            Kind::StrangeEvents => put_events(asked, honest.rdi),
             Kind::StrangeStat => put_stat(asked),
+            Kind::StrangeContent => {
+                overwrite(asked, 0);
+                honest.rdi
+            }
             Kind::Noise => {
-                make_noise(asked, honest.rdi);
+                overwrite(asked, self.used(honest.rdi));
                 honest.rdi
             }
         };
@@ -115,12 +133,24 @@ impl Answer {
     /// The most an honest host could answer.
     fn room(&self, asked: &Asked) -> u64 {
         match self.call {
-            Ocall::Read | Ocall::Write => asked.args[2],
+            Ocall::Read | Ocall::Write | Ocall::ReadDir => asked.args[2],
+            Ocall::ReadAt | Ocall::WriteAt => asked.args[3],
+            Ocall::ReadLink => asked.args[4],
+            Ocall::Open => i32::MAX as u64,
             Ocall::Park | Ocall::PollEvents => {
                 asked.instance.host_info().staging_size / size_of::<HostEvent>() as u64
             }
             _ => 0,
         }
+    }
+
+    /// Bytes that an honest answer says are in the staging buffer.
+    fn used(&self, answer: u64) -> usize {
+        let unit = match self.call {
+            Ocall::Park | Ocall::PollEvents => size_of::<HostEvent>(),
+            _ => 1,
+        };
+        usize::try_from(answer).map_or(0, |count| count * unit)
     }
 }
 
@@ -132,30 +162,34 @@ fn undo(asked: &Asked) {
     let _ = range.release(start..start + size);
 }
 
-fn put_events(asked: &Asked) -> u64 {
+fn put_events(asked: &Asked, honest: u64) -> u64 {
     const STRANGE: [[u32; 2]; 4] = [[3, 1], [77, 4], [u32::MAX, u32::MAX], [0x8000_0000, 0]];
     let Ok(staging) = asked.instance.whole_staging(asked.vcpu) else {
         return 0;
     };
+    // Behind the true ones.
     let (words, _) = staging.as_chunks_mut::<4>();
-    for (word, value) in words.iter_mut().zip(STRANGE.as_flattened()) {
+    let rest = words.iter_mut().skip(2 * honest as usize);
+    for (word, value) in rest.zip(STRANGE.as_flattened()) {
         *word = value.to_le_bytes();
     }
-    STRANGE.len() as u64
+    honest + STRANGE.len() as u64
 }
 
 fn put_stat(asked: &Asked) -> u64 {
-    let size = size_of::<HostStat>() as u64;
-    if let Ok(place) = asked.instance.staging(asked.vcpu, asked.args[1], size) {
+    let size = size_of::<HostStat>();
+    if let Ok(staging) = asked.instance.whole_staging(asked.vcpu)
+        && let Some(place) = staging.get_mut(..size)
+    {
         place.fill(0xFF);
     }
     0
 }
 
 /// Overwrites the staging buffer behind the first `used` bytes.
-fn make_noise(asked: &Asked, used: u64) {
+fn overwrite(asked: &Asked, used: usize) {
     if let Ok(staging) = asked.instance.whole_staging(asked.vcpu)
-        && let Some(rest) = staging.get_mut(used as usize..)
+        && let Some(rest) = staging.get_mut(used..)
     {
         rest.fill(0xA5);
     }
@@ -180,13 +214,22 @@ pub fn names() -> impl Iterator<Item = String> {
         .map(|((call, _), (kind, _))| format!("{call}:{kind}"))
 }
 
+/// A lie that is none, or only makes programs wait for ever, is left out.
 fn makes_sense(call: Ocall, kind: Kind) -> bool {
+    let is_without_result = matches!(
+        call,
+        Ocall::Log | Ocall::Wake | Ocall::Kick | Ocall::StartTicker | Ocall::UpdateTime
+    );
+    let has_events = matches!(call, Ocall::Park | Ocall::PollEvents);
     match kind {
-        Kind::StrangeEvents => matches!(call, Ocall::Park | Ocall::PollEvents),
-        Kind::StrangeStat => call == Ocall::Fstat,
+        Kind::Addresses => is_without_result || matches!(call, Ocall::Read | Ocall::ReadDir),
+        Kind::StrangeEvents => has_events,
+        Kind::StrangeStat => matches!(call, Ocall::Fstat | Ocall::Stat),
+        Kind::StrangeContent => matches!(call, Ocall::ReadDir | Ocall::StatFs | Ocall::ReadLink),
         Kind::Claimed | Kind::ClaimedForPrograms => call == Ocall::Protect,
-        Kind::Noise => matches!(call, Ocall::Read | Ocall::Park | Ocall::PollEvents),
-        Kind::OneTooMany => !matches!(call, Ocall::Log | Ocall::Wake | Ocall::Kick),
-        _ => true,
+        Kind::Noise => call == Ocall::Read || has_events,
+        Kind::WrongErrno => !is_without_result && !has_events,
+        // Whether it is called at all is a matter of timing.
+        _ => !is_without_result && call != Ocall::PollEvents,
     }
 }

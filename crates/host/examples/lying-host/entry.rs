@@ -21,14 +21,12 @@ struct Storm {
     arrived: Arc<AtomicU64>,
 }
 
-impl Storm {
-    fn new(pause_us: u64, entries: u32) -> Arc<dyn Lie> {
-        Arc::new(Storm {
-            pause: Duration::from_micros(pause_us),
-            entries,
-            arrived: Arc::default(),
-        })
-    }
+fn storm(pause_us: u64, entries: u32) -> Arc<dyn Lie> {
+    Arc::new(Storm {
+        pause: Duration::from_micros(pause_us),
+        entries,
+        arrived: Arc::default(),
+    })
 }
 
 impl Lie for Storm {
@@ -168,10 +166,10 @@ type Make = fn() -> Arc<dyn Lie>;
 
 #[rustfmt::skip]
 const LIES: [(&str, Make); 7] = [
-    ("kicks-at-10-khz", || Storm::new(100, 1)),
-    ("kicks-at-30-khz", || Storm::new(33, 1)),
-    ("kicks-that-the-handler-never-sees", || Storm::new(100, 0)),
-    ("handler-thrice-for-each-kick", || Storm::new(100, 3)),
+    ("kicks-at-10-khz", || storm(100, 1)),
+    ("kicks-at-30-khz", || storm(33, 1)),
+    ("kicks-that-the-handler-never-sees", || storm(100, 0)),
+    ("handler-thrice-for-each-kick", || storm(100, 3)),
     ("handler-twice", || Arc::new(HandlerTwice)),
     ("tcs-taken-twice", || Arc::new(TcsTwice)),
     ("poisoned-registers", || Arc::new(Poison)),

@@ -1,9 +1,11 @@
 //! Lies about memory that both sides see while the enclave runs: the clock, the image, buffers.
 
 use crate::lie::{Asked, Lie};
+use occlum_abi::boot::HostInfo;
 use occlum_abi::ocall::{Ocall, SharedPage};
 use occlum_host::cpu::Registers;
 use occlum_host::instance::Instance;
+use occlum_host::memory::Mapping;
 use rustix::mm::{self, MprotectFlags};
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -149,15 +151,37 @@ impl Lie for Vanishing {
     }
 }
 
+/// The kernel gets a copy of the shared page, because the host goes on using its own, and loses it with
+/// the first output.
+struct SharedPageVanishes {
+    copy: Mapping,
+}
+
+impl Lie for SharedPageVanishes {
+    fn prepare(&self, instance: &Arc<Instance>, _build_dir: &Path) {
+        let (from, to) = (instance.shared(), self.copy.pointer(0));
+        // SAFETY: both are a page of atomics that nobody else uses yet.
+        unsafe { std::ptr::copy_nonoverlapping(from, to.cast(), 1) };
+    }
+
+    fn hand_over(&self, _registers: &mut Registers, info: &mut HostInfo) {
+        info.shared = self.copy.address() as u64;
+    }
+
+    fn answer(&self, asked: &Asked, honest: Registers) -> Registers {
+        if asked.call == Some(Ocall::Write) {
+            let page = self.copy.address() as u64;
+            change_access(page, self.copy.size() as u64, MprotectFlags::empty());
+        }
+        honest
+    }
+}
+
 fn change_access(start: u64, size: u64, access: MprotectFlags) {
     let size = (size as usize).next_multiple_of(4096);
     let start = std::ptr::without_provenance_mut(start as usize);
     // SAFETY: a mapping of this process that only the enclave, or nobody, uses from now on.
     unsafe { mm::mprotect(start, size, access) }.expect("a mapping of this process");
-}
-
-fn shared_page(instance: &Instance) -> (u64, u64) {
-    (instance.host_info().shared, 4096)
 }
 
 fn staging(instance: &Instance) -> (u64, u64) {
@@ -170,8 +194,7 @@ fn image(instance: &Instance) -> (u64, u64) {
     (info.image, info.image_size)
 }
 
-const VANISHING: [(&str, Vanishing); 3] = [
-    ("shared-page-vanishes", vanishing(shared_page, Ocall::Write)),
+const VANISHING: [(&str, Vanishing); 2] = [
     ("staging-vanishes", vanishing(staging, Ocall::Fstat)),
     ("image-vanishes", vanishing(image, Ocall::Fstat)),
 ];
@@ -194,6 +217,10 @@ pub fn find(name: &str) -> Option<Arc<dyn Lie>> {
         return Some(Arc::new(vanishing(lie.what, lie.at)));
     }
     match name {
+        "shared-page-vanishes" => {
+            let copy = Mapping::anonymous(size_of::<SharedPage>()).ok()?;
+            Some(Arc::new(SharedPageVanishes { copy }))
+        }
         "image-truncated" => Some(Arc::new(Truncated {
             image: std::sync::OnceLock::new(),
         })),
@@ -203,7 +230,12 @@ pub fn find(name: &str) -> Option<Arc<dyn Lie>> {
 }
 
 pub fn names() -> impl Iterator<Item = String> {
-    let others = ["image-bit-flipped@BYTE", "image-truncated", "image-flickers"];
+    let others = [
+        "shared-page-vanishes",
+        "image-bit-flipped@BYTE",
+        "image-truncated",
+        "image-flickers",
+    ];
     CLOCKS
         .into_iter()
         .chain(VANISHING.iter().map(|(name, _)| *name))

@@ -1,0 +1,306 @@
+"""A host that lies, one lie for each test: the kernel must name the lie and stop, or go on with
+nothing wrong. What it must never do is give a program wrong data, or fall in another way.
+
+The liar is an example of the host's crate (`crates/host/examples/lying-host`): the host program
+with one lie put in. `witness.c` runs inside, does what needs the host, and checks all it gets.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conftest import Instance, MakeInstance
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+WITNESS = "/usr/local/bin/witness"
+LESSON = "/opt/lesson"
+LESSON_SIZE = 300_000
+TIMEOUT_S = 60
+
+STOPPED = 125
+WRONG = 9
+FAILED = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ends: its status, and what it says on standard error."""
+
+    status: int
+    says: str = ""
+
+
+RIGHT = Outcome(0)
+# exec gave up after it had left the old program: SIGKILL, as on Linux.
+KILLED = Outcome(128 + 9)
+
+
+def stops(lie: str) -> Outcome:
+    """The enclave stops and names the lie."""
+    return Outcome(STOPPED, f"the enclave has stopped: the host misbehaved: {lie}\n")
+
+
+def cannot_start(reason: str) -> Outcome:
+    return Outcome(STOPPED, reason)
+
+
+def fails(call: str = "") -> Outcome:
+    """The program is told an errno. The text is lost where that leaves it without a console."""
+    return Outcome(FAILED, f"witness: {call}: " if call else "")
+
+
+POINTER = "a pointer into the enclave"
+UNREADABLE = "inaccessible host memory"
+CLOCK = "impossible clock parameters"
+CHANGED = "a changed block of the image"
+
+HANDOVER = {
+    "other-command": stops("handover: command"),
+    "info-inside-the-enclave": stops(POINTER),
+    "info-in-user-memory": stops(POINTER),
+    "info-across-the-enclaves-end": stops(POINTER),
+    "info-not-canonical": stops(POINTER),
+    "info-at-the-end-of-addresses": stops(POINTER),
+    "info-not-there": stops(UNREADABLE),
+    "info-null": stops(POINTER),
+    "other-version": stops("handover: version"),
+    "no-vcpus": stops("handover: vcpus"),
+    "more-vcpus-than-measured": stops("handover: vcpus"),
+    "shared-page-inside-the-enclave": stops(POINTER),
+    "shared-page-misaligned": stops("handover: shared"),
+    "shared-page-not-there": stops(UNREADABLE),
+    "staging-inside-the-enclave": stops(POINTER),
+    "staging-across-the-enclaves-end": stops(POINTER),
+    "staging-misaligned": stops("handover: staging"),
+    "staging-small": stops("handover: staging"),
+    "staging-huge": stops(POINTER),
+    "staging-wraps-around": stops(POINTER),
+    "staging-not-there": stops(UNREADABLE),
+    "xfrm-without-sse": stops("handover: xfrm"),
+    "xfrm-without-avx": stops("handover: xfrm"),
+    "xsave-size-zero": stops("handover: xsave_size"),
+    "xsave-size-of-less-state": stops("handover: xsave_size"),
+    "xsave-size-huge": stops("handover: xsave_size"),
+    "image-inside-the-enclave": stops(POINTER),
+    "image-into-the-enclave": stops(POINTER),
+    "image-wraps-around": stops(POINTER),
+    "image-not-there": cannot_start("the image file can't be read"),
+    "image-empty": cannot_start("the image file can't be read"),
+    "image-shorter": cannot_start("the image file has"),
+    "image-longer": cannot_start("the image file has"),
+    "request-inside-the-enclave": stops(POINTER),
+    "request-too-large": stops("handover: request_size"),
+    "request-longer-than-it-is": stops(UNREADABLE),
+    "request-cut-short": stops("handover: request"),
+    "request-empty": stops("handover: request"),
+    "request-is-something-else": stops("handover: request"),
+}
+
+# What programs see when a call fails with an errno that is none of its own.
+ERRNOS = {
+    "Protect": stops("no memory for the kernel"),
+    "Release": fails("madvise"),
+    "Install": KILLED,
+    "Read": fails("standard input"),
+    "Write": fails("write"),
+    "ReadAt": fails("pread"),
+    "WriteAt": fails("pwrite"),
+    "Close": RIGHT,
+    "EventAdd": RIGHT,
+    "Fstat": fails(),
+    "Ioctl": RIGHT,
+    "Open": cannot_start("can't mount /host"),
+    "Stat": fails("chdir"),
+    "ReadDir": fails("readdir"),
+    "Mkdir": fails("mkdir"),
+    "Unlink": fails("unlink"),
+    "Rename": fails("rename"),
+    "Symlink": fails("symlink"),
+    "ReadLink": fails("readlink"),
+    "Link": fails("link"),
+    "Chmod": fails("fchmod"),
+    "Chown": fails("chown"),
+    "Utimes": fails("utimensat"),
+    "Truncate": fails("ftruncate"),
+    "Sync": fails("fsync"),
+    "StatFs": fails("fstatfs"),
+}
+
+ANSWERS = {
+    **{
+        f"{call}:{kind}": stops(f"{call}: {what}")
+        for call in [*ERRNOS, "Park"]
+        for kind, what in [
+            ("one-too-many", "impossible length"),
+            ("other-errno", "impossible result"),
+            ("smallest", "impossible result"),
+        ]
+    },
+    **{f"{call}:wrong-errno": outcome for call, outcome in ERRNOS.items()},
+    # Nothing depends on what these answer.
+    **{
+        f"{call}:addresses": RIGHT for call in ["Log", "Wake", "Kick", "StartTicker", "UpdateTime"]
+    },
+    "Read:addresses": stops("Read: impossible length"),
+    "ReadDir:addresses": stops("ReadDir: impossible length"),
+    "Protect:claimed": stops("Protect: impossible result"),
+    "Protect:claimed-for-programs": cannot_start("user memory can't be set up"),
+    "Read:noise": RIGHT,
+    "Park:noise": RIGHT,
+    "Park:strange-events": RIGHT,
+    "PollEvents:noise": RIGHT,
+    "PollEvents:strange-events": RIGHT,
+    "Fstat:strange-stat": fails(),
+    "Stat:strange-stat": fails(),
+    "ReadDir:strange-content": fails("readdir"),
+    # Contents of hostfs are the host's to choose.
+    "ReadLink:strange-content": RIGHT,
+    "StatFs:strange-content": RIGHT,
+}
+
+WORLD = {
+    "clock-stands-still": stops(CLOCK),
+    "clock-being-written-for-ever": stops(CLOCK),
+    "clock-runs-back": RIGHT,
+    "clock-counter-ahead": stops(CLOCK),
+    "clock-at-the-end-of-time": stops(CLOCK),
+    "shared-page-vanishes": stops(UNREADABLE),
+    "staging-vanishes": stops(UNREADABLE),
+    "image-vanishes": stops(UNREADABLE),
+    "image-truncated": stops(UNREADABLE),
+}
+
+ENTRIES = {
+    "kicks-at-10-khz": RIGHT,
+    "kicks-at-30-khz": RIGHT,
+    "kicks-that-the-handler-never-sees": RIGHT,
+    "handler-thrice-for-each-kick": RIGHT,
+    "handler-twice": RIGHT,
+    "tcs-taken-twice": RIGHT,
+    "poisoned-registers": RIGHT,
+}
+
+LIES = {"honest": RIGHT, **HANDOVER, **ANSWERS, **WORLD, **ENTRIES}
+
+# These have tests of their own.
+OTHERS = {"more-vcpus-enter-than-told", "image-flickers", "image-bit-flipped@BYTE"}
+
+
+def lesson() -> bytes:
+    """What `lesson` in witness.c gives."""
+    return bytes((at * 2654435761 & 0xFFFF_FFFF) >> 24 for at in range(LESSON_SIZE))
+
+
+@pytest.fixture(scope="session")
+def lying_host() -> Path:
+    """The liar, built from the sources beside this test."""
+    command = ["cargo", "build", "--release", "--package", "occlum-host"]
+    subprocess.run([*command, "--example", "lying-host"], cwd=ROOT, check=True)
+    return ROOT / "target" / "release" / "examples" / "lying-host"
+
+
+@pytest.fixture(scope="session")
+def victim(make_instance: MakeInstance, tmp_path_factory: pytest.TempPathFactory) -> Instance:
+    """An instance with the witness and its lesson."""
+    program = tmp_path_factory.mktemp("witness") / "witness"
+    command = ["gcc", "-O1", "-Wall", "-pthread", "-o", program, HERE / "witness.c"]
+    subprocess.run(command, check=True)
+
+    def prepare(instance: Instance) -> None:
+        target = instance.image / LESSON.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(lesson())
+
+    return make_instance("victim", program, prepare=prepare)
+
+
+@dataclass(frozen=True)
+class Liar:
+    """The lying host over a copy of the victim's build directory."""
+
+    program: Path
+    directory: Path
+
+    def run(self, lie: str) -> tuple[int, str, str]:
+        """Status, standard output and standard error of the witness under a lie."""
+        command: list[str | Path] = [self.program, lie, "run", "--build-dir", "build", "--"]
+        process = subprocess.Popen(
+            [*command, WITNESS, LESSON, "/host/exchange"],
+            cwd=self.directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        # Input comes only when the witness says that it waits, or never will.
+        first = process.stderr.readline()
+        try:
+            out, err = process.communicate(lesson(), timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise
+        said = (first + err).decode()
+        assert process.returncode != WRONG, f"the witness got something wrong: {said}"
+        assert out in (b"", b"right\n")
+        return process.returncode, out.decode(), said
+
+
+@pytest.fixture
+def liar(lying_host: Path, victim: Instance, tmp_path: Path) -> Liar:
+    shutil.copytree(victim.root / "build", tmp_path / "build")
+    (tmp_path / "exchange").mkdir()
+    return Liar(lying_host, tmp_path)
+
+
+def test_every_lie_has_its_outcome(lying_host: Path) -> None:
+    done = subprocess.run([lying_host, "lies"], check=True, capture_output=True, text=True)
+    assert set(done.stdout.split()) == LIES.keys() | OTHERS
+
+
+@pytest.mark.enclave
+@pytest.mark.parametrize("lie", LIES)
+def test_lie(lie: str, liar: Liar) -> None:
+    expected = LIES[lie]
+    status, out, said = liar.run(lie)
+    assert (status, expected.says in said) == (expected.status, True), said
+    if expected == RIGHT:
+        assert out == "right\n"
+
+
+@pytest.mark.enclave
+def test_more_vcpus_enter_than_the_kernel_was_told_of(liar: Liar) -> None:
+    status, out, said = liar.run("more-vcpus-enter-than-told")
+    expected = stops("handover: vcpus")
+    # The vCPU too many may enter when the program has ended already, and with one processor there
+    # is none.
+    assert (status, out) == (0, "right\n") or (status == STOPPED and expected.says in said), said
+
+
+@pytest.mark.enclave
+@pytest.mark.parametrize("part", range(16))
+def test_a_changed_bit_of_the_image_is_found(part: int, liar: Liar) -> None:
+    size = (liar.directory / "build" / "image.occ").stat().st_size
+    at = min(size * part // 15, size - 1)
+    status, out, said = liar.run(f"image-bit-flipped@{at}")
+    if status == 0:
+        assert out == "right\n"  # Nobody read that block.
+        return
+    assert status == STOPPED, said
+    assert CHANGED in said or "the file-system image can't be used" in said
+
+
+@pytest.mark.enclave
+def test_an_image_that_changes_while_it_is_read_is_found(liar: Liar) -> None:
+    status, out, said = liar.run("image-flickers")
+    if status == 0:
+        assert out == "right\n"
+        return
+    assert status == STOPPED, said
+    assert CHANGED in said or "the file-system image can't be used" in said
