@@ -236,6 +236,8 @@ class Liar:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # What a buffer read beyond the first line would be lost to communicate().
+            bufsize=0,
         )
         assert process.stderr is not None
         # Input comes only when the witness says that it waits, or never will.
