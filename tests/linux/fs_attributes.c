@@ -161,6 +161,14 @@ static void locks(void) {
     SHOW(fcntl(other, F_OFD_SETLK, &lock));
     lock = range(F_WRLCK, 2, 1);
     SHOW(fcntl(other, F_OFD_SETLK, &lock));
+    lock = range(F_UNLCK, 0, 0);
+    SHOW(fcntl(one, F_OFD_SETLK, &lock));
+    SHOW(fcntl(other, F_OFD_SETLK, &lock));
+    lock = range(F_WRLCK, 0, 0);
+    SHOW(fcntl(one, F_SETLK, &lock));
+    SHOW(fcntl(other, F_OFD_SETLK, &lock));
+    close(open("f", O_RDONLY));
+    SHOW(fcntl(other, F_OFD_SETLK, &lock));
     lock = range(9, 0, 0);
     SHOW(fcntl(one, F_SETLK, &lock));
     lock = range(F_WRLCK, -5, 2);

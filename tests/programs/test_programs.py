@@ -282,3 +282,36 @@ def test_the_exit_status_is_exact(machine, command, status, says):
     done = machine.run(*command)
     assert done.returncode == status, done.stderr.decode()
     assert says in done.stderr.decode()
+
+
+def test_the_image_can_be_changed_in_memory(machine: Instance) -> None:
+    script = Path(__file__).with_name("change_image.py").read_text()
+    assert output(machine.run(PYTHON, "-c", script)) == "changed\n"
+    # The next run starts from the image again.
+    listed = output(machine.run("/bin/ls", "/opt/data"))
+    assert "second" not in listed
+    assert "big" in listed
+
+
+def test_host_files_are_exchanged_through_slash_host(machine: Instance) -> None:
+    (machine.root / "question").write_text("from outside\n")
+    script = """
+import os
+text = open("/host/question").read()
+os.mkdir("/host/answers")
+with open("/host/answers/one", "w") as file:
+    file.write(text.replace("outside", "inside"))
+os.symlink("one", "/host/answers/two")
+os.rename("/host/answers/one", "/host/answers/three")
+os.symlink("three", "/host/answers/four")
+print(sorted(os.listdir("/host/answers")), open("/host/answers/four").read(), end="")
+for path in ["/host/missing", "/host/answers/two"]:
+    try:
+        open(path)
+    except OSError as error:
+        print(error.strerror)
+"""
+    assert output(machine.run(PYTHON, "-c", script)) == (
+        "['four', 'three', 'two'] from inside\n" + "No such file or directory\n" * 2
+    )
+    assert (machine.root / "answers/three").read_text() == "from inside\n"

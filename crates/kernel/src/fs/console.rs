@@ -8,6 +8,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use occlum_abi::ocall::Ocall;
 use occlum_enclave::host;
@@ -15,6 +16,7 @@ use spin::Once;
 
 use super::hostcall::{self, stat_of};
 use crate::error::{Errno, Error, Result, err};
+use crate::process;
 use crate::sched::{Mutex, Waiter, Wake, events};
 use crate::user::{self, UserAddr};
 use crate::vfs::file::{File, Wait};
@@ -32,6 +34,9 @@ const SMALL: usize = 1024;
 
 /// The terminal the program was started on: what /dev/tty is.
 static TERMINAL: Once<Arc<Console>> = Once::new();
+
+/// The terminal's foreground process group; 0 until one was set.
+static FOREGROUND: AtomicU32 = AtomicU32::new(0);
 
 pub fn terminal() -> Option<Arc<Console>> {
     TERMINAL.get().cloned()
@@ -118,6 +123,32 @@ impl Console {
             Err(errno) => Some(err(errno, "the host's descriptor")),
             Ok(count) => Some(Ok(count)),
         }
+    }
+
+    /// The host knows nothing of process groups inside, so the foreground group is kept here.
+    fn job_control(&self, request: u32, arg: UserAddr) -> Result<usize> {
+        let Some(thread) = process::current().filter(|_| self.is_terminal()) else {
+            return err(Errno::ENOTTY, "not a terminal");
+        };
+        match request {
+            TIOCGPGRP => {
+                let group = match FOREGROUND.load(Ordering::Relaxed) {
+                    0 => thread.process().pgid(),
+                    group => group,
+                };
+                user::write(arg, &group)?;
+            }
+            TIOCGSID => user::write(arg, &thread.process().sid())?,
+            TIOCSPGRP => {
+                let group = user::read::<u32>(arg)?;
+                if !process::tree::is_group_in_session(group, thread.process().sid()) {
+                    return err(Errno::EPERM, "a group of another session");
+                }
+                FOREGROUND.store(group, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        Ok(0)
     }
 
     fn host_ioctl(&self, request: u32, data: &mut [u8]) -> Result<()> {
@@ -238,6 +269,9 @@ impl File for Console {
     }
 
     fn ioctl(&self, request: u32, arg: UserAddr) -> Result<usize> {
+        if matches!(request, TIOCGPGRP | TIOCSPGRP | TIOCSCTTY | TIOCGSID) {
+            return self.job_control(request, arg);
+        }
         let (size, reads, writes) = match request {
             TCGETS => (TERMIOS_SIZE, false, true),
             TCSETS | TCSETSW | TCSETSF => (TERMIOS_SIZE, true, false),
@@ -261,6 +295,10 @@ pub const TCGETS: u32 = 0x5401;
 pub const TCSETS: u32 = 0x5402;
 pub const TCSETSW: u32 = 0x5403;
 pub const TCSETSF: u32 = 0x5404;
+pub const TIOCSCTTY: u32 = 0x540e;
+pub const TIOCGPGRP: u32 = 0x540f;
+pub const TIOCSPGRP: u32 = 0x5410;
+pub const TIOCGSID: u32 = 0x5429;
 pub const TIOCGWINSZ: u32 = 0x5413;
 pub const TIOCSWINSZ: u32 = 0x5414;
 pub const FIONREAD: u32 = 0x541b;

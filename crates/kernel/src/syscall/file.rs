@@ -13,9 +13,10 @@ use crate::vfs::file::Wait;
 use crate::vfs::flags::*;
 use crate::vfs::inode::{Allocate, Kind};
 use crate::vfs::open::Whence;
+use crate::vfs::pipe::PIPE_BUF;
 use crate::vfs::table::OnExec;
 use crate::vfs::transfer::{self, IoVec, MAX_TRANSFER};
-use crate::vfs::{OpenFile, Sink, Source, access, mapping, mount};
+use crate::vfs::{Events, OpenFile, Sink, Source, access, mapping, mount};
 
 use Arg::{Fd, Hex, Int, Octal, Path, Ptr, Uint};
 
@@ -39,6 +40,7 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(187, "readahead", &[Fd, Int, Uint], sys_readahead),
     Syscall::full(221, "fadvise64", &[Fd, Int, Uint, Int], sys_fadvise64),
     Syscall::full(257, "openat", &[Fd, Path, Hex, Octal], sys_openat),
+    Syscall::full(275, "splice", &[Fd, Ptr, Fd, Ptr, Uint, Hex], sys_splice).but("data is copied"),
     Syscall::full(277, "sync_file_range", &[Fd, Int, Int, Hex], sys_sync_file_range),
     Syscall::full(285, "fallocate", &[Fd, Hex, Int, Int], sys_fallocate)
         .but("memory is not reserved; no FALLOC_FL_COLLAPSE_RANGE and FALLOC_FL_INSERT_RANGE"),
@@ -407,6 +409,63 @@ fn sys_copy_file_range(call: &mut Call<'_>) -> Result<usize> {
     Ok(count)
 }
 
+/// How much may be read from `input` before `output` has taken it. What was read from a stream can't be
+/// put back, so an output that does not wait must have room first.
+fn check_outlet(input: &OpenFile, output: &OpenFile) -> Result<usize> {
+    if input.file().is_seekable() || output.wait() == Wait::Allowed {
+        return Ok(COPY_CHUNK);
+    }
+    if !output.file().poll(None).has(Events::OUT) {
+        return err(Errno::EAGAIN, "the output has no room");
+    }
+    Ok(PIPE_BUF)
+}
+
+const SPLICE_F_NONBLOCK: u32 = 2;
+
+fn sys_splice(call: &mut Call<'_>) -> Result<usize> {
+    let (input, output) = (content(call, 0)?, content(call, 2)?);
+    input.check_readable()?;
+    output.check_writable()?;
+    if call.uint(5) > 15 {
+        return err(Errno::EINVAL, "flags");
+    }
+    let (from_pipe, to_pipe) = (is_pipe(&input)?, is_pipe(&output)?);
+    if !from_pipe && !to_pipe {
+        return err(Errno::EINVAL, "none of the two is a pipe");
+    }
+    let has_offset = |is_pipe: bool, addr: UserAddr| is_pipe && !addr.is_null();
+    if has_offset(from_pipe, call.addr(1)) || has_offset(to_pipe, call.addr(3)) {
+        return err(Errno::ESPIPE, "offset of a pipe");
+    }
+    if output.flags() & O_APPEND != 0 {
+        return err(Errno::EINVAL, "output is O_APPEND");
+    }
+    if call.uint(5) & SPLICE_F_NONBLOCK != 0 && !to_pipe && !input.file().poll(None).has(Events::IN) {
+        return err(Errno::EAGAIN, "would block");
+    }
+    // No more than the pipe holds, so that nothing read is left without a place.
+    let size = transfer_size(call.size(4))?.min(PIPE_PIECE);
+    let mut from = if from_pipe { 0 } else { position(call.addr(1), &input)? };
+    let mut to = if to_pipe { 0 } else { position(call.addr(3), &output)? };
+    let place = output.file().is_seekable().then_some(&mut to);
+    let count = copy(call, &input, &mut from, &output, place, size)?;
+    if input.file().is_seekable() {
+        store_position(call.addr(1), &input, from)?;
+    }
+    if output.file().is_seekable() {
+        store_position(call.addr(3), &output, to)?;
+    }
+    Ok(count)
+}
+
+/// What one splice moves at most: a pipe of the usual size.
+const PIPE_PIECE: usize = 64 << 10;
+
+fn is_pipe(file: &OpenFile) -> Result<bool> {
+    Ok(Kind::from_mode(file.file().attr()?.mode) == Some(Kind::Fifo))
+}
+
 fn position(addr: UserAddr, file: &OpenFile) -> Result<u64> {
     if addr.is_null() { Ok(file.offset()) } else { offset(user::read::<i64>(addr)?) }
 }
@@ -433,7 +492,11 @@ fn copy(
     buf.resize(size.min(COPY_CHUNK), 0);
     let mut done = 0;
     while done < size {
-        let piece = (size - done).min(COPY_CHUNK);
+        let piece = match check_outlet(input, output) {
+            Ok(most) => (size - done).min(most),
+            Err(_) if done > 0 => break,
+            Err(error) => return Err(error),
+        };
         let mut sink = Sink::kernel(&mut buf[..piece]);
         let wait = if done > 0 { Wait::Never } else { input.wait() };
         let got = match sink.drive(|sink| input.file().read(*from + sink.done() as u64, sink, wait)) {

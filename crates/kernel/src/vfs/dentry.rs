@@ -14,13 +14,20 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use occlum_enclave::HeapUsage;
+
 use super::inode::{InodeRef, Kind};
 use super::mount;
 use crate::error::{Errno, Result, err};
 use crate::sched::{Mutex, SpinLock};
 
+/// Kernel heap for one name with what hangs on it; a quarter of the heap may go to names.
+const COST: usize = 1024;
+
 /// Names kept before the unused ones are forgotten.
-const LIMIT: usize = 50_000;
+fn limit() -> usize {
+    HeapUsage::now().limit / 4 / COST
+}
 
 /// Names kept now, known-absent ones included.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -224,7 +231,7 @@ impl Dentry {
 
     fn keep(&self, name: &[u8], child: Option<Arc<Dentry>>) {
         let old = self.children.lock().insert(name.into(), child);
-        if old.is_none() && COUNT.fetch_add(1, Ordering::Relaxed) >= LIMIT {
+        if old.is_none() && COUNT.fetch_add(1, Ordering::Relaxed) >= limit() {
             prune();
         }
     }
@@ -261,7 +268,7 @@ fn prune() {
             });
             // Outside the lock: it drops inodes.
             drop(dropped);
-            if COUNT.load(Ordering::Relaxed) <= LIMIT / 2 {
+            if COUNT.load(Ordering::Relaxed) <= limit() / 2 {
                 return;
             }
             todo.extend(dentry.children.lock().values().flatten().filter(|child| child.is_dir()).cloned());

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::file::Wait;
 use super::open::OpenFile;
@@ -46,6 +46,8 @@ pub struct Lock {
 /// (device, inode)
 type FileId = (u64, u64);
 
+/// Files with locks, readable without the lock: closing a descriptor asks.
+static LOCKED_FILES: AtomicUsize = AtomicUsize::new(0);
 static LOCKS: SpinLock<BTreeMap<FileId, Vec<Lock>>> = SpinLock::new(BTreeMap::new());
 static CHANGED: WaitQueue = WaitQueue::new();
 
@@ -100,12 +102,14 @@ pub fn acquire(file: &OpenFile, wanted: Lock, wait: Wait) -> Result<()> {
 
 fn try_acquire(id: FileId, wanted: &Lock) -> Option<()> {
     let mut locks = LOCKS.lock();
-    let list = locks.entry(id).or_default();
-    if list.iter().any(|held| held.conflicts(wanted)) {
+    let has_conflict = |list: &Vec<Lock>| list.iter().any(|held| held.conflicts(wanted));
+    if locks.get(&id).is_some_and(has_conflict) {
         return None;
     }
+    let list = locks.entry(id).or_default();
     cut(list, wanted);
     list.push(*wanted);
+    LOCKED_FILES.store(locks.len(), Ordering::Relaxed);
     Some(())
 }
 
@@ -119,6 +123,7 @@ pub fn release(file: &OpenFile, range: &Lock) -> Result<()> {
             if list.is_empty() {
                 locks.remove(&id);
             }
+            LOCKED_FILES.store(locks.len(), Ordering::Relaxed);
         }
     }
     CHANGED.wake_all();
@@ -145,7 +150,7 @@ fn cut(list: &mut Vec<Lock>, range: &Lock) {
 /// A process closed a descriptor of `file`: POSIX locks of that process on the file end, whichever
 /// descriptor they were taken through.
 pub(super) fn descriptor_closed(file: &Arc<OpenFile>, table: u64) {
-    if file.has_locks.load(Ordering::Relaxed) {
+    if LOCKED_FILES.load(Ordering::Relaxed) > 0 {
         release_all(file, Owner::Process { table, pid: 0 });
     }
 }

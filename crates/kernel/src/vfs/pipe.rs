@@ -215,11 +215,6 @@ impl PipeEnd {
         Arc::new(PipeEnd { pipe, reads, writes, inode })
     }
 
-    /// Waits for more, although `sink` has something already.
-    pub(super) fn read_more(&self, sink: &mut Sink<'_>, wait: Wait) -> Result<()> {
-        self.pipe.readers_wait.wait(wait, || self.pipe.try_read(sink)).map(drop)
-    }
-
     pub fn capacity(&self) -> usize {
         self.pipe.capacity()
     }

@@ -35,7 +35,7 @@ const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 
 /// First inode number of files that do not come from below.
 const FIRST_OWN_INO: u64 = 1 << 32;
-/// Kernel heap set aside for one node with its name, when the number of nodes is bounded.
+/// Kernel heap for one node with its name; half of the heap may go to nodes.
 const NODE_COST: usize = 1024;
 
 static NEXT_DEV: AtomicU64 = AtomicU64::new(0x20);
@@ -62,6 +62,7 @@ struct Shared {
     /// Bytes of file data, and how many there may be.
     used: AtomicU64,
     limit: u64,
+    /// Nodes that do not come from below: those can be made again and are not counted.
     nodes: AtomicUsize,
     /// Nodes made for lower inodes, by number, as long as somebody holds them.
     from_below: SpinLock<BTreeMap<u64, Weak<Node>>>,
@@ -173,5 +174,5 @@ impl Shared {
 }
 
 fn max_nodes() -> usize {
-    HeapUsage::now().limit / NODE_COST
+    HeapUsage::now().limit / 2 / NODE_COST
 }

@@ -118,7 +118,6 @@ impl Node {
             },
             _ => Body::Other,
         };
-        shared.count_node()?;
         let meta = Meta {
             mode: attr.mode & 0o7777,
             uid: attr.uid,
@@ -290,8 +289,9 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.shared.nodes.fetch_sub(1, core::sync::atomic::Ordering::Relaxed);
-        if self.lower.is_some() {
+        if self.lower.is_none() {
+            self.shared.nodes.fetch_sub(1, Ordering::Relaxed);
+        } else {
             let mut nodes = self.shared.from_below.lock();
             if nodes.get(&self.ino).is_some_and(|node| node.strong_count() == 0) {
                 nodes.remove(&self.ino);
