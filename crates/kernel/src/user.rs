@@ -121,6 +121,7 @@ pub fn zero(addr: UserAddr, size: usize) -> Result<()> {
 
 /// Reads an aligned 32-bit word atomically (futex).
 pub fn load_u32(addr: UserAddr) -> Result<u32> {
+    check_word(addr)?;
     loop {
         match usermem::load_u32(addr.0) {
             Ok(value) => return Ok(value),
@@ -131,12 +132,18 @@ pub fn load_u32(addr: UserAddr) -> Result<u32> {
 
 /// Compares and exchanges an aligned 32-bit word; gives the value found there.
 pub fn compare_exchange_u32(addr: UserAddr, expected: u32, new: u32) -> Result<u32> {
+    check_word(addr)?;
     loop {
         match usermem::compare_exchange_u32(addr.0, expected, new) {
             Ok(value) => return Ok(value),
             Err(fault) => resolve(addr, fault, 4, mm::Access::Write)?,
         };
     }
+}
+
+/// No present page makes an unaligned word atomic.
+fn check_word(addr: UserAddr) -> Result<()> {
+    if addr.0.is_multiple_of(4) { Ok(()) } else { err(Errno::EFAULT, "unaligned word") }
 }
 
 /// A NUL-terminated string of at most `max` bytes, without the NUL; `too_long` if there is no NUL.
