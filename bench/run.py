@@ -183,9 +183,9 @@ def start(bench: Bench) -> Iterator[Row]:
 
 
 def find_host() -> Path:
-    import occlum
+    from occlum import toolchain
 
-    return Path(occlum.__file__).parent / "occlum-host"
+    return toolchain.host()
 
 
 def median(runs: int, command: list[str], bench: Bench) -> float:

@@ -56,7 +56,7 @@ static void try_all(const struct attempt *a) {
 
 int main(void) {
     char *area = mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    munmap(area + 4096, 4096);
+    mprotect(area + 4096, 4096, PROT_NONE); /* unmapped, it could be given to somebody else */
     unmapped = (unsigned long)area + 4096;
     half = unmapped - 4;
     read_only = (unsigned long)mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

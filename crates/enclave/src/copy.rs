@@ -16,14 +16,20 @@ copy_unowned:
     mov     rcx, rdx
     cmp     rdx, 128
     jae     3f
-1:  cmp     rcx, 8
+    .globl copy_words
+    .hidden copy_words
+copy_words:
+    cmp     rcx, 8
     jb      2f
     mov     rax, [rsi]
     mov     [rdi], rax
     add     rsi, 8
     add     rdi, 8
     sub     rcx, 8
-    jmp     1b
+    jmp     copy_words
+    .globl copy_words_end
+    .hidden copy_words_end
+copy_words_end:
 2:  test    rcx, rcx
     jz      4f
     mov     al, [rsi]
@@ -43,6 +49,14 @@ fill_unowned:
     mov     eax, esi
     mov     rcx, rdx
     rep stosb
+    xor     eax, eax
+    ret
+
+    // A word may lie on two pages, of which the first is good: go on by bytes, to fault exactly.
+    .globl copy_words_landing
+    .hidden copy_words_landing
+copy_words_landing:
+    rep movsb
     xor     eax, eax
     ret
     .globl copy_unowned_end
@@ -99,6 +113,9 @@ unsafe extern "C" {
     pub(crate) fn load_unowned(addr: *const u32) -> Atomic32;
     /// Compares and exchanges an aligned 32-bit word; gives the old value.
     pub(crate) fn cas_unowned(addr: *mut u32, expected: u32, new: u32) -> Atomic32;
+    fn copy_words();
+    fn copy_words_end();
+    fn copy_words_landing();
     fn copy_unowned_end();
     fn copy_unowned_landing();
     fn atomic_unowned_end();
@@ -107,8 +124,12 @@ unsafe extern "C" {
 
 /// Where to continue after a fault at `rip`, if `rip` is code that may fault.
 pub(crate) fn landing_for(rip: usize) -> Option<usize> {
+    let words = copy_words as *const () as usize..copy_words_end as *const () as usize;
     let copies = copy_unowned as *const () as usize..copy_unowned_end as *const () as usize;
     let atomics = load_unowned as *const () as usize..atomic_unowned_end as *const () as usize;
+    if words.contains(&rip) {
+        return Some(copy_words_landing as *const () as usize);
+    }
     if copies.contains(&rip) {
         return Some(copy_unowned_landing as *const () as usize);
     }

@@ -11,7 +11,7 @@ use crate::copy;
 /// A user address that could not be accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// First address not accessed (exact to 8 bytes).
+    /// First address not accessed.
     pub address: usize,
 }
 
