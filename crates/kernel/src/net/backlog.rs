@@ -89,17 +89,16 @@ impl<T> Backlog<T> {
         events
     }
 
-    /// No more connections; those queued are dropped.
-    pub fn close(&self) {
+    /// No more connections; gives those that nobody will accept.
+    pub fn close(&self) -> VecDeque<T> {
         let queue = {
             let mut state = self.state.lock();
             state.is_closed = true;
             core::mem::take(&mut state.queue)
         };
-        // Outside the lock: each tells its peer.
-        drop(queue);
         self.acceptors.notify();
         self.connectors.notify();
+        queue
     }
 
     pub fn add_waker(&self, waker: &Arc<dyn Wake>) {

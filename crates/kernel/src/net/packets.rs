@@ -1,9 +1,11 @@
 //! Two ends that exchange whole messages in order: connected AF_UNIX sequenced packets.
 
 use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::mailbox::{self, Limit, Mailbox, Message, Refusal};
 use super::message::{Incoming, Outgoing, Wanted};
+use super::options::Switch;
 use super::stream::Direction;
 use crate::error::{Errno, Result, err};
 use crate::sched::Wake;
@@ -13,12 +15,14 @@ use crate::vfs::{Events, Sink, Source};
 pub struct PacketEnd {
     own: Arc<Mailbox>,
     peer: Arc<Mailbox>,
+    aborts: AtomicBool,
 }
 
 /// Two connected ends.
 pub fn pair() -> (PacketEnd, PacketEnd) {
     let (one, other) = (Arc::new(Mailbox::new()), Arc::new(Mailbox::new()));
-    (PacketEnd { own: one.clone(), peer: other.clone() }, PacketEnd { own: other, peer: one })
+    let end = |own, peer| PacketEnd { own, peer, aborts: AtomicBool::new(false) };
+    (end(one.clone(), other.clone()), end(other, one))
 }
 
 impl PacketEnd {
@@ -82,6 +86,11 @@ impl PacketEnd {
         events
     }
 
+    /// Whether closing is an error for the peer in any case.
+    pub fn set_aborts(&self, switch: Switch) {
+        self.aborts.store(switch == Switch::On, Ordering::Relaxed);
+    }
+
     pub fn forget_waker(&self, waker: &Arc<dyn Wake>) {
         self.own.readers.remove(waker);
         self.peer.writers.remove(waker);
@@ -90,7 +99,7 @@ impl PacketEnd {
 
 impl Drop for PacketEnd {
     fn drop(&mut self) {
-        if self.own.close() {
+        if self.own.close() || self.aborts.load(Ordering::Relaxed) {
             self.peer.set_error(Errno::ECONNRESET);
         }
         self.peer.refuse();

@@ -180,7 +180,13 @@ impl Socket {
     }
 
     pub fn send(&self, source: &mut Source<'_>, out: &mut Outgoing) -> Result<usize> {
-        self.protocol.send(&self.common, source, out)
+        let mark = *source;
+        let result = self.protocol.send(&self.common, source, out);
+        if result.is_err() {
+            // A message that was copied in but not sent was not taken.
+            source.rewind(mark, 0);
+        }
+        result
     }
 
     pub fn receive(&self, sink: &mut Sink<'_>, wanted: &Wanted) -> Result<Incoming> {

@@ -75,6 +75,7 @@ impl UnixDatagram {
 
     fn bind_to(&self, name: UnixName) -> Result<()> {
         if self.bound.lock().is_some() {
+            names::check_free(&name)?;
             return err(Errno::EINVAL, "the socket has a name");
         }
         let bound = names::bind(name, Kind::Datagram)?;

@@ -85,6 +85,17 @@ fn caller() -> Result<Arc<Thread>> {
     process::current().ok_or(Error::new(Errno::EINVAL, "no calling thread"))
 }
 
+/// EADDRINUSE if a name in the file tree is taken: a socket that has a name hears of that first.
+pub fn check_free(name: &UnixName) -> Result<()> {
+    let UnixName::Path(path) = name else { return Ok(()) };
+    let thread = caller()?;
+    let who = Identity::from(&*thread.credentials());
+    match walk::lookup(thread.fs(), &who, path) {
+        Ok(_) => err(Errno::EADDRINUSE, "the file exists"),
+        Err(_) => Ok(()),
+    }
+}
+
 fn make_inode(path: &[u8]) -> Result<Key> {
     let thread = caller()?;
     let (fs, who) = (thread.fs(), Identity::from(&*thread.credentials()));

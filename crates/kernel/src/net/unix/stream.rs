@@ -74,6 +74,14 @@ impl Wire {
         (Wire::Bytes(one), Wire::Bytes(other))
     }
 
+    /// Nobody will accept it: the other end gets ECONNRESET.
+    fn abort(&self) {
+        match self {
+            Wire::Bytes(end) => end.set_aborts(Switch::On),
+            Wire::Packets(end) => end.set_aborts(Switch::On),
+        }
+    }
+
     fn set_wants_ids(&self, switch: Switch) {
         match self {
             Wire::Bytes(end) => end.set_wants_ids(switch),
@@ -127,6 +135,7 @@ impl UnixStream {
 
     fn bind_to(&self, name: UnixName) -> Result<()> {
         if self.name.lock().bound.is_some() {
+            names::check_free(&name)?;
             return err(Errno::EINVAL, "the socket has a name");
         }
         let bound = names::bind(name, self.kind)?;
@@ -210,7 +219,7 @@ impl Protocol for UnixStream {
         if let Some(listener) = self.listener.get()
             && reads == Direction::Ends
         {
-            listener.backlog.close();
+            listener.close();
         }
         match self.link.get().map(|link| &link.wire) {
             Some(Wire::Bytes(end)) => end.shutdown(reads, writes),
@@ -239,10 +248,11 @@ impl Protocol for UnixStream {
     }
 
     fn send(&self, common: &Common, source: &mut Source<'_>, out: &mut Outgoing) -> Result<usize> {
+        let link = self.link(Errno::ENOTCONN)?;
         if out.flags & MSG_OOB != 0 {
             return err(Errno::EOPNOTSUPP, "no out-of-band data");
         }
-        match &self.link(Errno::ENOTCONN)?.wire {
+        match &link.wire {
             Wire::Bytes(end) => end.send(source, out),
             Wire::Packets(end) => end.send(source, out, common.options.send_buffer()),
         }
@@ -349,7 +359,15 @@ impl Drop for UnixStream {
     fn drop(&mut self) {
         // Those who wait to connect hold the listener.
         if let Some(listener) = self.listener.get() {
-            listener.backlog.close();
+            listener.close();
+        }
+    }
+}
+
+impl Listener {
+    fn close(&self) {
+        for pending in self.backlog.close() {
+            pending.wire.abort();
         }
     }
 }
