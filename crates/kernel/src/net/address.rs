@@ -67,9 +67,6 @@ pub fn parse_unix(raw: &[u8]) -> Result<UnixName> {
 pub fn parse_inet(raw: &[u8], own: u16) -> Result<SocketAddr> {
     let given = family(raw)?;
     let size = if own == AF_INET { 16 } else { 24 };
-    if given == AF_INET && own == AF_INET6 && raw.len() >= 16 {
-        return Ok(SocketAddr::V4(parse_v4(raw)));
-    }
     if raw.len() < size {
         return err(Errno::EINVAL, "address too short");
     }

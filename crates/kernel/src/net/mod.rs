@@ -19,6 +19,7 @@
 
 pub mod address;
 pub mod backlog;
+pub mod inet;
 pub mod mailbox;
 pub mod message;
 pub mod options;

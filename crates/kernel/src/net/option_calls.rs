@@ -72,7 +72,10 @@ fn set_byte(options: &Options, level: u32, name: u32, raw: &[u8]) -> Result<()> 
 
 /// Reads an option.
 pub fn get(socket: &Socket, level: u32, name: u32) -> Result<Value> {
-    check_level(socket, level)?;
+    check_level(socket, level).map_err(|error| match socket.common().domain {
+        AF_INET => Error::new(Errno::EOPNOTSUPP, error.why),
+        _ => error,
+    })?;
     let common = socket.common();
     let options = &common.options;
     if level != SOL_SOCKET {

@@ -132,7 +132,8 @@ impl End {
     /// `None`: no room yet.
     fn try_send(&self, source: &mut Source<'_>, out: &mut Outgoing) -> Option<Result<()>> {
         let lane = self.outgoing();
-        match lane.state.lock().put(source, out)? {
+        let sent = lane.state.lock().put(source, out)?;
+        match sent {
             Ok(Sent::Bytes) => lane.readers.notify(),
             Ok(Sent::ReaderGone) => self.learn_of_reset(),
             Err(error) if error.errno == Errno::EPIPE => return Some(Err(self.broken_pipe())),

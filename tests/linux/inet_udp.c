@@ -1,0 +1,110 @@
+/* UDP over loopback: datagrams, connected sockets, refusals, sharing of ports. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void show(const char *what, long result) {
+    if (result < 0)
+        printf("%s: %s\n", what, strerrorname_np(errno));
+    else
+        printf("%s: %ld\n", what, result);
+}
+
+static void ready(const char *what, int fd) {
+    struct pollfd p = {fd, POLLIN | POLLOUT | POLLRDHUP, 0};
+    poll(&p, 1, 0);
+    printf("%s:%s%s%s%s%s\n", what, p.revents & POLLIN ? " IN" : "", p.revents & POLLOUT ? " OUT" : "",
+           p.revents & POLLRDHUP ? " RDHUP" : "", p.revents & POLLHUP ? " HUP" : "",
+           p.revents & POLLERR ? " ERR" : "");
+}
+
+static struct sockaddr_in local(int port) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return a;
+}
+
+static struct sockaddr_in name_of(int s) {
+    struct sockaddr_in a;
+    socklen_t size = sizeof a;
+    getsockname(s, (void *)&a, &size);
+    return a;
+}
+
+int main(void) {
+    setvbuf(stdout, NULL, _IONBF, 0);
+    static char large[70000];
+    char buf[64];
+    int one = socket(AF_INET, SOCK_DGRAM, 0), two = socket(AF_INET, SOCK_DGRAM, 0), n;
+    struct sockaddr_in a = local(0), from, b;
+    socklen_t size = sizeof from;
+    ready("fresh", one);
+    show("no destination", send(one, "x", 1, 0));
+    show("recv", recv(one, buf, 1, MSG_DONTWAIT));
+    show("bind", bind(one, (void *)&a, sizeof a));
+    a = name_of(one);
+    show("send", sendto(two, "hello", 5, 0, (void *)&a, sizeof a));
+    show("empty", sendto(two, "", 0, 0, (void *)&a, sizeof a));
+    ioctl(one, FIONREAD, &n);
+    printf("FIONREAD %d\n", n);
+    ready("has mail", one);
+    show("cut", recvfrom(one, buf, 2, MSG_TRUNC, (void *)&from, &size));
+    b = name_of(two);
+    printf("from %s, its port %d, wildcard %d\n", inet_ntoa(from.sin_addr), from.sin_port == b.sin_port,
+           b.sin_addr.s_addr == 0);
+    show("empty", recv(one, buf, sizeof buf, 0));
+    show("none", recv(one, buf, sizeof buf, MSG_DONTWAIT));
+    show("too large", sendto(two, large, 65508, 0, (void *)&a, sizeof a));
+    show("large", sendto(two, large, 65507, 0, (void *)&a, sizeof a));
+    show("large", recv(one, large, sizeof large, 0));
+    show("connect", connect(two, (void *)&a, sizeof a));
+    b = name_of(two);
+    printf("now from %s\n", inet_ntoa(b.sin_addr));
+    show("send", send(two, "connected", 9, 0));
+    show("recv", recv(one, buf, sizeof buf, 0));
+    int three = socket(AF_INET, SOCK_DGRAM, 0);
+    sendto(three, "stranger", 8, 0, (void *)&b, sizeof b);
+    show("from a stranger", recv(two, buf, sizeof buf, MSG_DONTWAIT));
+    sendto(one, "friend", 6, 0, (void *)&b, sizeof b);
+    show("from the peer", recv(two, buf, sizeof buf, 0));
+    close(one);
+    show("to nobody", send(two, "x", 1, 0));
+    ready("refused", two);
+    show("recv", recv(two, buf, 1, MSG_DONTWAIT));
+    show("recv", recv(two, buf, 1, MSG_DONTWAIT));
+    struct sockaddr none = {.sa_family = AF_UNSPEC};
+    show("disconnect", connect(two, &none, sizeof none));
+    show("getpeername", getpeername(two, (void *)&from, &size));
+    show("unconnected to nobody", sendto(two, "x", 1, 0, (void *)&a, sizeof a));
+    show("shutdown", shutdown(two, SHUT_RD));
+    a.sin_port = 0;
+    show("port 0", sendto(two, "x", 1, 0, (void *)&a, sizeof a));
+    show("listen", listen(two, 1));
+    show("write unconnected", write(two, "x", 1));
+
+    int six = socket(AF_INET6, SOCK_DGRAM, 0);
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6}, who;
+    bind(six, (void *)&any, sizeof any);
+    size = sizeof who;
+    getsockname(six, (void *)&who, &size);
+    a = local(ntohs(who.sin6_port));
+    show("4 to 6", sendto(two, "x", 1, 0, (void *)&a, sizeof a));
+    size = sizeof who;
+    show("received", recvfrom(six, buf, 1, 0, (void *)&who, &size));
+    char text[64];
+    printf("from %s\n", inet_ntop(AF_INET6, &who.sin6_addr, text, sizeof text));
+    struct mmsghdr many[2] = {0};
+    struct iovec pieces[2] = {{"aa", 2}, {"bbb", 3}};
+    for (int i = 0; i < 2; i++)
+        many[i].msg_hdr = (struct msghdr){.msg_iov = pieces + i, .msg_iovlen = 1, .msg_name = &a, .msg_namelen = sizeof a};
+    show("sendmmsg", sendmmsg(two, many, 2, 0));
+    show("received", recv(six, buf, sizeof buf, 0));
+    show("received", recv(six, buf, sizeof buf, 0));
+    return 0;
+}
