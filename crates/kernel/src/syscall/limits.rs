@@ -24,7 +24,8 @@ pub(super) const CALLS: &[Syscall] = &[
         .but(NOT_ENFORCED),
 ];
 
-const NOT_ENFORCED: &str = "CPU, CORE, RSS, LOCKS, MSGQUEUE, NICE, RTPRIO and RTTIME are only remembered";
+const NOT_ENFORCED: &str = "CPU, CORE, RSS, LOCKS, MSGQUEUE, NICE, RTPRIO, RTTIME, NPROC and FSIZE are only \
+    remembered";
 
 fn sys_getrlimit(call: &mut Call<'_>) -> Result<usize> {
     let resource = resource(call.uint(0))?;

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use super::{Arg, Call, Support, Syscall};
+use super::{Arg, Call, Syscall};
 use crate::error::{Errno, Result, err};
 use crate::mm::{
     Advice, Backing, Fixed, MapRequest, MappableFile, Move, PAGE_SIZE, Placement, Prot, Sharing,
@@ -11,98 +11,26 @@ use crate::user;
 use crate::vfs::{Kind, OpenFile};
 
 pub(super) const CALLS: &[Syscall] = &[
-    Syscall {
-        number: 9,
-        name: "mmap",
-        args: &[Arg::Ptr, Arg::Uint, Arg::Hex, Arg::Hex, Arg::Fd, Arg::Hex],
-        handler: sys_mmap,
-        support: Support::Partial("no huge pages of one's own (MAP_HUGETLB), no MAP_SYNC; a shared file stands at one address"),
-    },
-    Syscall {
-        number: 10,
-        name: "mprotect",
-        args: &[Arg::Ptr, Arg::Uint, Arg::Hex],
-        handler: sys_mprotect,
-        support: Support::Partial("no PROT_GROWSDOWN"),
-    },
-    Syscall {
-        number: 11,
-        name: "munmap",
-        args: &[Arg::Ptr, Arg::Uint],
-        handler: sys_munmap,
-        support: Support::Full,
-    },
-    Syscall {
-        number: 12,
-        name: "brk",
-        args: &[Arg::Ptr],
-        handler: sys_brk,
-        support: Support::Full,
-    },
-    Syscall {
-        number: 25,
-        name: "mremap",
-        args: &[Arg::Ptr, Arg::Uint, Arg::Uint, Arg::Hex, Arg::Ptr],
-        handler: sys_mremap,
-        support: Support::Partial("no MREMAP_DONTUNMAP; shared files and program text don't move"),
-    },
-    Syscall {
-        number: 26,
-        name: "msync",
-        args: &[Arg::Ptr, Arg::Uint, Arg::Hex],
-        handler: sys_msync,
-        support: Support::Full,
-    },
-    Syscall {
-        number: 27,
-        name: "mincore",
-        args: &[Arg::Ptr, Arg::Uint, Arg::Ptr],
-        handler: sys_mincore,
-        support: Support::Full,
-    },
-    Syscall {
-        number: 28,
-        name: "madvise",
-        args: &[Arg::Ptr, Arg::Uint, Arg::Int],
-        handler: sys_madvise,
-        support: Support::Partial("no MADV_REMOVE; MADV_FREE frees nothing"),
-    },
-    Syscall {
-        number: 149,
-        name: "mlock",
-        args: &[Arg::Ptr, Arg::Uint],
-        handler: sys_mlock,
-        support: Support::Full,
-    },
-    Syscall {
-        number: 150,
-        name: "munlock",
-        args: &[Arg::Ptr, Arg::Uint],
-        handler: sys_munlock,
-        support: Support::Full,
-    },
-    Syscall {
-        number: 151,
-        name: "mlockall",
-        args: &[Arg::Hex],
-        handler: sys_mlockall,
-        support: Support::Partial("MCL_FUTURE has no effect: nothing is ever swapped"),
-    },
-    Syscall { number: 152, name: "munlockall", args: &[], handler: sys_munlockall, support: Support::Full },
-    Syscall {
-        number: 216,
-        name: "remap_file_pages",
-        args: &[Arg::Ptr, Arg::Uint, Arg::Hex, Arg::Uint, Arg::Hex],
-        handler: sys_remap_file_pages,
-        support: Support::No("a page of an enclave has one address (ENOSYS)"),
-    },
-    Syscall {
-        number: 325,
-        name: "mlock2",
-        args: &[Arg::Ptr, Arg::Uint, Arg::Hex],
-        handler: sys_mlock2,
-        support: Support::Full,
-    },
+    Syscall::full(9, "mmap", &[Arg::Ptr, Arg::Uint, Arg::Hex, Arg::Hex, Arg::Fd, Arg::Hex], sys_mmap)
+        .but("no huge pages of one's own (MAP_HUGETLB), no MAP_SYNC; a shared file stands at one address"),
+    Syscall::full(10, "mprotect", &[Arg::Ptr, Arg::Uint, Arg::Hex], sys_mprotect)
+        .but("no PROT_GROWSDOWN"),
+    Syscall::full(11, "munmap", &[Arg::Ptr, Arg::Uint], sys_munmap),
+    Syscall::full(12, "brk", &[Arg::Ptr], sys_brk),
+    Syscall::full(25, "mremap", &[Arg::Ptr, Arg::Uint, Arg::Uint, Arg::Hex, Arg::Ptr], sys_mremap)
+        .but("no MREMAP_DONTUNMAP; shared files and program text don't move"),
+    Syscall::full(26, "msync", &[Arg::Ptr, Arg::Uint, Arg::Hex], sys_msync),
+    Syscall::full(27, "mincore", &[Arg::Ptr, Arg::Uint, Arg::Ptr], sys_mincore),
+    Syscall::full(28, "madvise", &[Arg::Ptr, Arg::Uint, Arg::Int], sys_madvise)
+        .but("no MADV_REMOVE; MADV_FREE frees nothing"),
+    Syscall::full(149, "mlock", &[Arg::Ptr, Arg::Uint], sys_mlock),
+    Syscall::full(150, "munlock", &[Arg::Ptr, Arg::Uint], sys_munlock),
+    Syscall::full(151, "mlockall", &[Arg::Hex], sys_mlockall)
+        .but("MCL_FUTURE has no effect: nothing is ever swapped"),
+    Syscall::full(152, "munlockall", &[], sys_munlockall),
+    Syscall::full(216, "remap_file_pages", &[Arg::Ptr, Arg::Uint, Arg::Hex, Arg::Uint, Arg::Hex], sys_remap_file_pages)
+        .never("a page of an enclave has one address (ENOSYS)"),
+    Syscall::full(325, "mlock2", &[Arg::Ptr, Arg::Uint, Arg::Hex], sys_mlock2),
 ];
 
 const MAP_SHARED: u64 = 0x01;
