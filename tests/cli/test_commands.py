@@ -249,3 +249,34 @@ def test_run_imports_no_click(tmp_path):
         [python, "-c", probe], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stdout == "False\n"
+
+
+@pytest.mark.enclave
+def test_a_program_copied_by_hand_runs_with_the_libraries_build_brings(
+    instance: Instance, tmp_path: Path
+):
+    source = tmp_path / "answer.c"
+    source.write_text('#include <stdio.h>\nint main(void) { puts("Hello World!"); return 7; }\n')
+    subprocess.run(["gcc", "-o", instance.image / "bin/answer", source], check=True)
+    built = instance.occlum("build", "--sgx-mode", "SIM")
+    assert built.returncode == 0
+    assert "libc.so.6" in stderr(built)
+    done = instance.occlum("run", "/bin/answer")
+    assert (done.stdout, done.returncode) == (b"Hello World!\n", 7)
+
+
+def test_build_names_the_library_that_a_copied_program_lacks(instance: Instance, tmp_path: Path):
+    for name, text in (
+        ("lib.c", "int f(void) { return 0; }"),
+        ("main.c", "int f(void); int main(void) { return f(); }"),
+    ):
+        (tmp_path / name).write_text(text)
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-o", tmp_path / "libgone.so", tmp_path / "lib.c"], check=True
+    )
+    subprocess.run(
+        ["gcc", "-o", instance.image / "bin/lost", tmp_path / "main.c", f"-L{tmp_path}", "-lgone"],
+        check=True,
+    )
+    built = instance.occlum("build", "--sgx-mode", "SIM")
+    assert "bin/lost needs libgone.so, which is not on this machine" in stderr(built)

@@ -30,7 +30,7 @@ from occlum import config, toolchain
 from occlum._core import SigStruct, encode_boot_config
 from occlum.config import Config, CpuMode
 from occlum.errors import Error
-from occlum.image import fsimage, sites
+from occlum.image import fsimage, programs, sites
 from occlum.image.enclave import build_enclave
 from occlum.image.sites import Progress
 from occlum.instance import BuildFiles, Instance
@@ -73,7 +73,7 @@ def build(instance: Instance, request: Request, progress: Progress) -> Outcome:
         raise Error(f"{instance.image} is not there", hint="occlum new makes a fresh instance")
     key, notes = _signing_key(request.sign_key)
     with _staging(instance, request) as staging:
-        image_root = _build_image(instance, staging, request, progress)
+        image_root, brought = _build_image(instance, staging, request, progress)
         boot_config = config.to_boot_json(settings, request.mode, image_root)
         record = _record(boot_config, settings, key)
         mrenclave = _unchanged(instance.build, record)
@@ -83,7 +83,7 @@ def build(instance: Instance, request: Request, progress: Progress) -> Outcome:
         record["mrenclave"] = mrenclave.hex()
         staging.record.write_text(json.dumps(record, indent=1) + "\n", encoding="ascii")
         _switch(staging.root, instance.build.root)
-    return Outcome(mrenclave, is_unchanged=False, notes=notes)
+    return Outcome(mrenclave, is_unchanged=False, notes=(*notes, *brought))
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def _staging(instance: Instance, request: Request) -> Iterator[BuildFiles]:
 
 def _build_image(
     instance: Instance, staging: BuildFiles, request: Request, progress: Progress
-) -> bytes:
-    """The file-system image; returns its root hash."""
+) -> tuple[bytes, tuple[str, ...]]:
+    """The file-system image; returns its root hash, and what is worth telling."""
     old = instance.build
     tag = b"sites %d" % sites.ANALYSIS_VERSION
     scan = fsimage.scan(instance.image)
@@ -131,7 +131,10 @@ def _build_image(
             if (old.root / name).is_file():
                 os.link(old.root / name, staging.root / name)
         if (info := scan.up_to_date(staging.image, tag)) is not None:
-            return info.root_hash
+            return info.root_hash, ()
+    notes = _complete(instance, scan)
+    if notes:
+        scan = fsimage.scan(instance.image)
     previous = Path(os.devnull) if request.from_scratch else old.sites
     staging.sites.unlink(missing_ok=True)
     names = [file.path for file in scan.elf_files()]
@@ -142,7 +145,18 @@ def _build_image(
         tag=tag,
         progress=lambda done, total: progress("building the image", done, total),
     )
-    return info.root_hash
+    return info.root_hash, notes
+
+
+def _complete(instance: Instance, scan: fsimage.Scan) -> tuple[str, ...]:
+    """Bring the libraries of programs that were copied into the image without them."""
+    files = [instance.image / file.path for file in scan.elf_files()]
+    completed = programs.complete(instance.image, files)
+    notes = list(completed.problems)
+    if completed.brought:
+        names = ", ".join(path.name for path in completed.brought)
+        notes.insert(0, f"copied into image/ because programs there need it: {names}")
+    return tuple(notes)
 
 
 def _build_enclave(

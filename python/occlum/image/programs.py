@@ -62,6 +62,32 @@ def add(image: Path, names: Iterable[Path], *, python_packages: Iterable[str] = 
     return Added(places, adder.tree.copied, adder.tree.unchanged)
 
 
+@dataclass(frozen=True)
+class Completed:
+    """What `complete` brought, as paths of this machine, and what it could not find."""
+
+    brought: tuple[Path, ...]
+    problems: tuple[str, ...]
+
+
+def complete(image: Path, files: Iterable[Path]) -> Completed:
+    """Bring the loader and libraries of programs that were put into ``image`` by hand.
+
+    ``files`` are ELF files in the image. What the image has already, in any default directory, is
+    left as it is. A library that is nowhere is a problem to tell, not an error: the program may
+    have its own way to find it.
+    """
+    adder = _Adder(Tree(image))
+    brought: list[Path] = []
+    problems: list[str] = []
+    for file in files:
+        try:
+            brought += adder.missing_libraries(file)
+        except Error as problem:
+            problems.append(str(problem).replace(str(image), "image"))
+    return Completed(tuple(brought), tuple(problems))
+
+
 def _find(name: Path) -> Path:
     if len(name.parts) == 1 and not name.exists():
         found = shutil.which(str(name))
@@ -132,6 +158,29 @@ class _Adder:
         if path not in self._seen and is_elf(path) and _is_loadable(path):
             self._seen.add(path)
             self._libraries(path)
+
+    def missing_libraries(self, program: Path) -> list[Path]:
+        """Add what a program in the image needs and the image lacks; static ones need nothing."""
+        loader = closure.interpreter(program)
+        if loader is None:
+            return []
+        brought = []
+        if not self.tree.has(loader) and loader.is_file():
+            self.tree.add(loader)
+            brought.append(loader)
+        for library in closure.libraries(program):
+            if self._has_library(library):
+                continue
+            self.tree.add(library.path)
+            self._make_findable(library)
+            self._companions(library.name)
+            brought.append(library.path)
+        return brought
+
+    def _has_library(self, library: closure.Library) -> bool:
+        places = (Path(directory) / library.name for directory in closure.DEFAULT_DIRECTORIES)
+        is_own = library.path.is_relative_to(self.tree.root)
+        return is_own or self.tree.has(library.path) or any(map(self.tree.has, places))
 
     def _libraries(self, path: Path) -> None:
         loader = closure.interpreter(path)
