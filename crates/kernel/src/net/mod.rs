@@ -20,9 +20,11 @@
 pub mod address;
 pub mod backlog;
 pub mod inet;
+pub mod interface;
 pub mod mailbox;
 pub mod message;
 pub mod options;
+pub mod netlink;
 pub mod option_calls;
 pub mod packets;
 pub mod patience;

@@ -10,7 +10,7 @@ use super::message::{Incoming, Outgoing, PeerIds, Wanted};
 use super::options::{Options, SOL_SOCKET, SO_PASSCRED};
 use super::patience::Patience;
 use super::stream::Direction;
-use super::Address;
+use super::{Address, interface};
 use crate::error::{Errno, Result, err};
 use crate::sched::Wake;
 use crate::user::{self, UserAddr};
@@ -237,7 +237,7 @@ impl File for Socket {
             user::write(arg, &count)?;
             return Ok(0);
         }
-        err(Errno::ENOTTY, "no such socket request")
+        interface::ioctl(request, arg)
     }
 
     fn raises_sigpipe(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::net::option_calls;
 use crate::net::patience::Patience;
 use crate::net::socket::Connecting;
 use crate::net::stream::Direction;
-use crate::net::{Kind, Socket, inet, unix};
+use crate::net::{Kind, Socket, inet, netlink, unix};
 use crate::user::{self, UserAddr};
 use crate::vfs::OpenFile;
 use crate::vfs::flags::{O_CLOEXEC, O_NONBLOCK, O_RDWR};
@@ -39,7 +39,8 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(307, "sendmmsg", &[Fd, Ptr, Uint, Hex], message::sys_sendmmsg).but(NO_OOB),
 ];
 
-const FAMILIES: &str = "AF_UNIX; AF_INET and AF_INET6 over loopback inside the enclave";
+const FAMILIES: &str = "AF_UNIX; AF_INET and AF_INET6 over loopback inside the enclave; AF_NETLINK to ask for \
+    interfaces and addresses";
 const NO_OOB: &str = "no out-of-band data, no error queue";
 const OPTIONS: &str = "options that nothing in the enclave depends on are only remembered";
 
@@ -127,6 +128,7 @@ fn sys_socket(call: &mut Call<'_>) -> Result<usize> {
     let socket = match new.domain as u16 {
         AF_UNIX => unix::socket(new.kind, new.protocol)?,
         domain @ (AF_INET | AF_INET6) => inet::socket(domain, new.kind, new.protocol)?,
+        AF_NETLINK => netlink::socket(new.kind, new.protocol)?,
         _ => return err(Errno::EAFNOSUPPORT, "address family"),
     };
     install(call, socket, new.flags)
