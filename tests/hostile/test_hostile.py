@@ -144,9 +144,7 @@ ANSWERS = {
     },
     **{f"{call}:wrong-errno": outcome for call, outcome in ERRNOS.items()},
     # Nothing depends on what these answer.
-    **{
-        f"{call}:addresses": RIGHT for call in ["Log", "Wake", "Kick", "StartTicker", "UpdateTime"]
-    },
+    **{f"{call}:addresses": RIGHT for call in ["Log", "Wake", "Kick", "StartTicker", "UpdateTime"]},
     "Read:addresses": stops("Read: impossible length"),
     "ReadDir:addresses": stops("ReadDir: impossible length"),
     "Protect:claimed": stops("Protect: impossible result"),
