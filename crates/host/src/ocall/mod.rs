@@ -176,7 +176,9 @@ fn stop([reason, text @ ..]: [u64; 5]) -> ! {
         .collect();
     let separator = if detail.is_empty() { "" } else { ": " };
     terminal::restore();
-    eprintln!("error: the enclave has stopped: {reason}{separator}{detail}");
+    let line = format!("error: the enclave has stopped: {reason}{separator}{detail}\n");
+    // In one write, or a program's output on another vCPU gets into it.
+    let _ = std::io::stderr().write_all(line.as_bytes());
     sys::exit(EXIT_STATUS)
 }
 
