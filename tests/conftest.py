@@ -142,3 +142,13 @@ def enclave_boots(request: pytest.FixtureRequest) -> None:
     problem = request.getfixturevalue("boots")
     if problem is not None:
         pytest.fail(f"no program runs in an enclave: {problem}", pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says how many Rust tests stand behind the one test of tests/rust."""
+    reports = terminalreporter.getreports("passed")
+    lines = [text for report in reports for key, text in report.user_properties if key == "rust"]
+    if lines:
+        terminalreporter.section("Rust tests")
+        for line in lines:
+            terminalreporter.line(line)
