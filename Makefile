@@ -39,7 +39,7 @@ test: install
 	$(BIN)/python -m pytest
 
 lint: install
-	$(BIN)/ruff check python tests tools
+	$(BIN)/ruff check python tests tools bench
 	$(BIN)/mypy
 	$(BIN)/python tools/tidy.py
 
