@@ -64,8 +64,8 @@ def page() -> str:
     lines = [
         "# System calls",
         "",
-        "Made from the kernel's own table by `tools/syscalls.py`. A number that is not here answers",
-        "ENOSYS and is named once in the log at level `warn`.",
+        "Made from the kernel's own table by `tools/syscalls.py`. A number that is not here",
+        "answers ENOSYS and is named once in the log at level `warn`.",
         "",
         f"{counts['full']} full, {counts['partial']} partial, {counts['no']} refused.",
         "",

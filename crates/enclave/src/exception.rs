@@ -132,6 +132,7 @@ fn interrupted_user(page: *mut VcpuPage, gpr: &mut GprSgx, exception: Option<Exc
         let area = ((*page).ssa0_gpr + GPR_SIZE - layout::SSA_FRAME_SIZE) as *mut u8;
         context.load_from_ssa(area, gpr.fs_base);
         (*page).resident = ptr::null_mut();
+        (*page).is_rest_stale = false;
         reset_ssa_vector_state(area);
         match exception {
             Some(exception) => {

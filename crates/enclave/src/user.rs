@@ -4,7 +4,8 @@
 //! code itself uses XMM. The *rest* of the vector state (x87, upper halves, opmasks) and FS base stay
 //! in the registers across a system call and are saved only when the vCPU leaves the context: at a
 //! task switch, an ocall, or before wide vector code. The context whose rest is in the registers is
-//! the vCPU's *resident*; with no resident the registers hold the initial state.
+//! the vCPU's *resident*. With no resident the registers hold the initial state, or what the last one
+//! left behind (`is_rest_stale`), which nobody reads and the next one does not get to see.
 
 use core::arch::asm;
 use core::arch::x86_64::{_rdtsc, _xgetbv};
@@ -256,8 +257,12 @@ impl UserContext {
                 return;
             }
             evict_resident();
+            let rest = XFRM.load(Ordering::Relaxed) & !XFEATURE_SSE;
             if self.rest_saved {
-                xrstor(self.xsave.as_ptr(), XFRM.load(Ordering::Relaxed) & !XFEATURE_SSE);
+                xrstor(self.xsave.as_ptr(), rest);
+                (*page).is_rest_stale = false;
+            } else if (*page).is_rest_stale {
+                reset_vector_registers(rest);
             }
             wrfsbase(self.fs_base);
             (*page).resident = self;
@@ -309,7 +314,8 @@ impl Drop for UserContext {
 // another vCPU can see the context (every task switch evicts, and `Drop` does).
 unsafe impl Send for UserContext {}
 
-/// Saves the resident context's FS base and rest, leaving the registers in the initial state.
+/// Saves the resident context's FS base and rest. What is left in the registers is stale: it is
+/// replaced when the next context becomes resident, or when the enclave is left.
 pub(crate) fn evict_resident() {
     // SAFETY: the vCPU page is valid and only this vCPU touches `resident`, which is null or points
     // to a live context (its `Drop` evicts).
@@ -328,7 +334,7 @@ pub(crate) fn evict_resident() {
             xsave((*resident).xsave.as_mut_ptr(), rest);
             // XSAVE of AVX state also wrote the kernel's MXCSR.
             (&mut (*resident).xsave)[24..28].copy_from_slice(&mxcsr.to_le_bytes());
-            reset_vector_registers(rest);
+            (*page).is_rest_stale = true;
         }
     }
 }
@@ -345,11 +351,15 @@ static INITIAL: InitialState = {
     InitialState(state)
 };
 
-/// Puts vector state components into their initial state, and MXCSR to its default.
+/// Puts vector state components (all, or all but SSE) into their initial state, and MXCSR to its
+/// default.
 pub(crate) fn reset_vector_registers(components: u64) {
     // SAFETY: INITIAL is a valid XSAVE image whose XSTATE_BV is 0, so only its first 576 bytes are
-    // read.
-    unsafe { xrstor(INITIAL.0.as_ptr(), components) }
+    // read. The vCPU page is this vCPU's.
+    unsafe {
+        xrstor(INITIAL.0.as_ptr(), components);
+        (*vcpu::page()).is_rest_stale = false;
+    }
 }
 
 /// All components the enclave may use; for crossing the enclave's boundary.
@@ -399,7 +409,7 @@ unsafe fn xgetbv(register: u32) -> u64 {
 unsafe fn xsave(area: *mut u8, components: u64) {
     // SAFETY: the caller gives a 64-byte aligned area large enough for XFRM.
     unsafe {
-        asm!("xsave64 [{}]", in(reg) area, in("eax") components as u32,
+        asm!("xsaveopt64 [{}]", in(reg) area, in("eax") components as u32,
              in("edx") (components >> 32) as u32, options(nostack, preserves_flags));
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct VcpuPage {
     pub simulated: u8,
     /// The context whose FS base and wide vector state are in the registers; null if none.
     pub resident: *mut UserContext,
+    /// The wide vector registers hold what a context evicted from here left behind.
+    pub is_rest_stale: bool,
     pub current: Option<Arc<Task>>,
     /// The task switched away from, until the next one has left its stack.
     pub previous: Option<Arc<Task>>,
