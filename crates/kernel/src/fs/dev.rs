@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use super::console;
+use super::pty;
 use super::ramfs::RamFs;
 use crate::error::{Errno, Result, err};
 use crate::random;
@@ -15,13 +16,14 @@ use crate::vfs::special::{self, makedev};
 use crate::vfs::{Sink, Source};
 
 /// Device nodes: name, major, minor.
-const NODES: [(&str, u32, u32); 6] = [
+const NODES: [(&str, u32, u32); 7] = [
     ("null", 1, 3),
     ("zero", 1, 5),
     ("full", 1, 7),
     ("random", 1, 8),
     ("urandom", 1, 9),
     ("tty", 5, 0),
+    ("ptmx", 5, 2),
 ];
 
 /// Links: name, target.
@@ -59,9 +61,11 @@ fn register_devices() {
     special::register_char_device(makedev(1, 7), |node, _| Ok(Device::new(node, Kind::Full)));
     special::register_char_device(makedev(1, 8), |node, _| Ok(Device::new(node, Kind::Random)));
     special::register_char_device(makedev(1, 9), |node, _| Ok(Device::new(node, Kind::Random)));
-    special::register_char_device(makedev(5, 0), |_, _| match console::terminal() {
-        Some(terminal) => Ok(terminal),
-        None => err(Errno::ENXIO, "no controlling terminal"),
+    pty::register();
+    special::register_char_device(makedev(5, 0), |_, _| match (pty::open_controlling(), console::terminal()) {
+        (Some(terminal), _) => Ok(terminal),
+        (None, Some(terminal)) => Ok(terminal),
+        (None, None) => err(Errno::ENXIO, "no controlling terminal"),
     });
 }
 

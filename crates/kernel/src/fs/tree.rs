@@ -13,6 +13,7 @@ use super::image::ImageFs;
 use super::dev;
 use super::host::HostFs;
 use super::proc::ProcFs;
+use super::pty::devpts::DevPts;
 use super::ramfs::RamFs;
 use crate::error::{Errno, Error, err};
 use crate::vfs::flags::{O_RDONLY, O_RDWR, O_WRONLY};
@@ -53,7 +54,13 @@ fn add(mount: &Mount, limit: u64) -> crate::error::Result<()> {
         MountKind::Hostfs { source } => (HostFs::new(source)?, source),
         MountKind::Root => return Ok(()),
     };
-    mount::mount(fs, make_dir(mount.target.as_bytes())?, String::from(source))
+    let dir = make_dir(mount.target.as_bytes())?;
+    mount::mount(fs, dir, String::from(source))?;
+    if matches!(mount.kind, MountKind::Devfs) {
+        let dir = make_dir(format!("{}/pts", mount.target).as_bytes())?;
+        mount::mount(Arc::new(DevPts), dir, String::from("devpts"))?;
+    }
+    Ok(())
 }
 
 /// A file system for mount(2), by the type's name; EPERM for what programs may not mount.

@@ -17,7 +17,7 @@ use crate::vfs::OpenFile;
 use Arg::{Fd, Hex, Int, Ptr, Uint};
 
 pub(super) const CALLS: &[Syscall] = &[
-    Syscall::full(16, "ioctl", &[Fd, Hex, Hex], sys_ioctl).but("terminals, FIONREAD, FIONBIO, FIOCLEX"),
+    Syscall::full(16, "ioctl", &[Fd, Hex, Hex], sys_ioctl).but("terminals, network interfaces, FIONREAD, FIONBIO, FIOCLEX"),
     Syscall::full(22, "pipe", &[Ptr], sys_pipe),
     Syscall::full(32, "dup", &[Fd], sys_dup),
     Syscall::full(33, "dup2", &[Fd, Fd], sys_dup2),
