@@ -6,7 +6,7 @@
 //! - [`sched`]: tasks on virtual CPUs, waiting, timers, host events
 //! - [`mm`]: address spaces; [`user`]: the typed door to user memory
 //! - [`vfs`]: names, open files, mounts; `fs`: the file systems and file kinds
-//! - [`net`]: sockets
+//! - [`net`]: sockets; [`ipc`]: System V objects
 //! - [`process`]: processes, threads, program loading; [`signal`]: signals
 //! - [`syscall`]: the table; nothing imports it
 //!
@@ -19,6 +19,7 @@ extern crate alloc;
 pub mod error;
 pub mod fs;
 pub mod futex;
+pub mod ipc;
 pub mod mm;
 pub mod net;
 pub mod process;

@@ -43,6 +43,11 @@ pub trait MappableFile: Send + Sync {
         crate::error::err(occlum_abi::Errno::EACCES, "the file can't be written through a mapping")
     }
 
+    /// Whether the bytes live only in the shared pages, so that writing them back is pointless.
+    fn is_memory_only(&self) -> bool {
+        false
+    }
+
     /// Where a shared mapping of this file is registered. Files that can be written have one, and
     /// their read(2), write(2) and truncate(2) look there first (see [`SharedSlot`]). Without one, a
     /// read-only shared mapping is made private, and a writable one is refused.

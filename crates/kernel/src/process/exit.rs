@@ -11,6 +11,7 @@ use super::tree::{self, INIT};
 use super::usage::ns_to_ticks;
 use super::{Process, Thread, thread};
 use crate::futex;
+use crate::ipc;
 use crate::sched;
 use crate::signal::action::{SA_NOCLDSTOP, SA_NOCLDWAIT, SIG_IGN};
 use crate::signal::deliver;
@@ -77,6 +78,7 @@ pub(super) fn release_user_memory(thread: &Thread) {
 
 fn end_process(process: &Arc<Process>, status: u32) {
     process.timers().cancel_all();
+    ipc::process_ended(process.pid());
     if FIRST.get() == Some(&process.pid()) {
         host::exit(status);
     }

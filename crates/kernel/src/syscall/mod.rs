@@ -9,6 +9,7 @@ mod fd;
 mod file;
 mod futex;
 mod identity;
+mod ipc;
 mod limits;
 mod memory;
 mod message;
@@ -133,6 +134,7 @@ const FAMILIES: &[&[Syscall]] = &[
     file::CALLS,
     futex::CALLS,
     identity::CALLS,
+    ipc::CALLS,
     limits::CALLS,
     memory::CALLS,
     name::CALLS,
