@@ -84,8 +84,10 @@ struct Flipped {
 
 impl Lie for Flipped {
     fn prepare(&self, instance: &Arc<Instance>, _build_dir: &Path) {
+        let info = instance.host_info();
+        assert!(self.at < info.image_size, "the image is smaller");
         make_image_writable(instance);
-        flip(instance, self.at);
+        flip(info.image + self.at);
     }
 }
 
@@ -105,17 +107,44 @@ impl Lie for Flickering {
 
 /// A bit here and there goes and comes back: a reader that looks twice sees two things.
 fn flicker(instance: &Arc<Instance>) -> ! {
-    let size = instance.host_info().image_size;
-    let mut random = 0x9E37_79B9_7F4A_7C15u64;
-    loop {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        let at = random % size;
-        flip(instance, at);
+    let info = instance.host_info();
+    for random in random_numbers() {
+        let at = info.image + random % info.image_size;
+        flip(at);
         (0..100).for_each(|_| std::hint::spin_loop());
-        flip(instance, at);
+        flip(at);
     }
+    unreachable!("the numbers do not end");
+}
+
+/// Bits at the start of each staging buffer change all the time, where the results of calls are.
+struct StagingFlickers;
+
+impl Lie for StagingFlickers {
+    fn prepare(&self, instance: &Arc<Instance>, _build_dir: &Path) {
+        let info = instance.host_info();
+        std::thread::spawn(move || {
+            // Not the first event: one that is lost only makes the program wait.
+            const CHANGED: std::ops::Range<u64> = 8..512;
+            occlum_host::sys::block_signals();
+            for random in random_numbers() {
+                let vcpu = random % u64::from(info.vcpus);
+                let at = CHANGED.start + (random >> 32) % (CHANGED.end - CHANGED.start);
+                flip(info.staging + vcpu * info.staging_size + at);
+            }
+        });
+    }
+}
+
+/// Xorshift: the same at each run.
+fn random_numbers() -> impl Iterator<Item = u64> {
+    std::iter::successors(Some(0x9E37_79B9_7F4A_7C15u64), |&last| {
+        let mut next = last;
+        next ^= next << 13;
+        next ^= next >> 7;
+        next ^= next << 17;
+        Some(next)
+    })
 }
 
 fn make_image_writable(instance: &Arc<Instance>) {
@@ -126,12 +155,11 @@ fn make_image_writable(instance: &Arc<Instance>) {
     );
 }
 
-fn flip(instance: &Arc<Instance>, at: u64) {
-    let info = instance.host_info();
-    assert!(at < info.image_size, "the image is smaller");
-    let byte: *mut u8 = std::ptr::with_exposed_provenance_mut((info.image + at) as usize);
-    // SAFETY: inside the image's mapping, private and writable since `make_image_writable`; the host
-    // itself never reads it.
+/// Changes one bit of a byte of the image or of a staging buffer.
+fn flip(at: u64) {
+    let byte: *mut u8 = std::ptr::with_exposed_provenance_mut(at as usize);
+    // SAFETY: inside a mapping that is writable (the image's since `make_image_writable`). That others
+    // write there at the same time is the point.
     unsafe { byte.write_volatile(byte.read_volatile() ^ 1 << (at % 8)) };
 }
 
@@ -224,6 +252,7 @@ pub fn find(name: &str) -> Option<Arc<dyn Lie>> {
         "image-truncated" => Some(Arc::new(Truncated {
             image: std::sync::OnceLock::new(),
         })),
+        "staging-flickers" => Some(Arc::new(StagingFlickers)),
         "image-flickers" => Some(Arc::new(Flickering)),
         _ => None,
     }
@@ -235,6 +264,7 @@ pub fn names() -> impl Iterator<Item = String> {
         "image-bit-flipped@BYTE",
         "image-truncated",
         "image-flickers",
+        "staging-flickers",
     ];
     CLOCKS
         .into_iter()
