@@ -6,7 +6,7 @@
 //! - [`sched`]: tasks on virtual CPUs, waiting, timers, host events
 //! - [`mm`]: address spaces; [`user`]: the typed door to user memory
 //! - [`vfs`]: names, open files, mounts; `fs`: the file systems and file kinds
-//! - [`net`]: sockets; [`ipc`]: System V objects
+//! - [`net`]: sockets; [`ipc`]: System V objects, POSIX message queues
 //! - [`process`]: processes, threads, program loading; [`signal`]: signals
 //! - [`syscall`]: the table; nothing imports it
 //!

@@ -2,6 +2,7 @@
 //!
 //! - [`object`]: what the three kinds share: ids, keys, permissions, removal
 //! - [`memory`]: shared memory segments; [`semaphore`]: sets of semaphores; [`message`]: queues
+//! - [`posix`]: POSIX message queues, which are files (mq_overview(7))
 //!
 //! Objects live until they are removed, whoever made them. Everything is guarded by the object's own
 //! spin lock; waiting is done on the object's queue with the lock released.
@@ -11,6 +12,7 @@
 pub mod memory;
 pub mod message;
 pub mod object;
+pub mod posix;
 pub mod semaphore;
 
 /// A process has ended: its semaphore adjustments (SEM_UNDO) are applied.

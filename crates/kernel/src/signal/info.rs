@@ -18,6 +18,8 @@ pub const SI_USER: i32 = 0;
 pub const SI_KERNEL: i32 = 0x80;
 pub const SI_QUEUE: i32 = -1;
 pub const SI_TIMER: i32 = -2;
+/// A message came to a POSIX message queue.
+pub const SI_MESGQ: i32 = -3;
 /// Sent by tkill(2) or tgkill(2).
 pub const SI_TKILL: i32 = -6;
 
@@ -86,6 +88,13 @@ impl SigInfo {
         info.fields[1] = u64::from(status as u32);
         info.fields[2] = times.0;
         info.fields[3] = times.1;
+        info
+    }
+
+    /// From a POSIX message queue; who sent the message, and what mq_notify was given.
+    pub fn message_queue(signal: Signal, pid: u32, uid: u32, value: u64) -> SigInfo {
+        let mut info = SigInfo::from_process(signal, SI_MESGQ, pid, uid);
+        info.fields[1] = value;
         info
     }
 

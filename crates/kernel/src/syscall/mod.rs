@@ -13,6 +13,7 @@ mod ipc;
 mod limits;
 mod memory;
 mod message;
+mod mqueue;
 mod name;
 mod path;
 mod poll;
@@ -137,6 +138,7 @@ const FAMILIES: &[&[Syscall]] = &[
     ipc::CALLS,
     limits::CALLS,
     memory::CALLS,
+    mqueue::CALLS,
     name::CALLS,
     poll::CALLS,
     process::CALLS,
