@@ -37,6 +37,27 @@ static struct sockaddr_in name_of(int s) {
     return a;
 }
 
+/* What comes with a datagram besides its bytes. */
+static void notes(int s) {
+    char buf[16], control[256], text[64];
+    struct iovec piece = {buf, sizeof buf};
+    struct msghdr m = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    show("recvmsg", recvmsg(s, &m, 0));
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+        printf("note %d %d of %d bytes", c->cmsg_level, c->cmsg_type, (int)(c->cmsg_len - CMSG_LEN(0)));
+        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo *info = (void *)CMSG_DATA(c);
+            printf(" %d %s", info->ipi_ifindex, inet_ntoa(info->ipi_addr));
+        } else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+            struct in6_pktinfo *info = (void *)CMSG_DATA(c);
+            printf(" %d %s", info->ipi6_ifindex, inet_ntop(AF_INET6, &info->ipi6_addr, text, sizeof text));
+        } else {
+            printf(" %d", *(int *)CMSG_DATA(c));
+        }
+        printf("\n");
+    }
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IONBF, 0);
     static char large[70000];
@@ -106,5 +127,20 @@ int main(void) {
     show("sendmmsg", sendmmsg(two, many, 2, 0));
     show("received", recv(six, buf, sizeof buf, 0));
     show("received", recv(six, buf, sizeof buf, 0));
+    int on = 1;
+    setsockopt(six, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on);
+    setsockopt(six, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, &on, sizeof on);
+    struct sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_port = a.sin_port, .sin6_addr = in6addr_loopback};
+    int four = socket(AF_INET6, SOCK_DGRAM, 0);
+    show("v6", sendto(four, "note", 4, 0, (void *)&to, sizeof to));
+    notes(six);
+    one = socket(AF_INET, SOCK_DGRAM, 0);
+    a = local(0);
+    bind(one, (void *)&a, sizeof a);
+    a = name_of(one);
+    setsockopt(one, IPPROTO_IP, IP_PKTINFO, &on, sizeof on);
+    setsockopt(one, IPPROTO_IP, IP_RECVTTL, &on, sizeof on);
+    show("v4", sendto(two, "note", 4, 0, (void *)&a, sizeof a));
+    notes(one);
     return 0;
 }

@@ -6,6 +6,7 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use super::Address;
@@ -52,6 +53,8 @@ pub struct Limit {
 pub struct Message {
     pub bytes: Vec<u8>,
     pub from: Option<Address>,
+    /// The local address it was sent to, of a UDP datagram.
+    pub to: Option<IpAddr>,
     pub rights: Rights,
     pub ids: Option<PeerIds>,
 }
@@ -81,7 +84,7 @@ impl Message {
         if copied - start < size {
             return err(Errno::EFAULT, "message not readable");
         }
-        Ok(Message { bytes, from: None, rights: Rights::default(), ids: None })
+        Ok(Message { bytes, from: None, to: None, rights: Rights::default(), ids: None })
     }
 
     /// What Linux would charge for its buffer.
@@ -296,6 +299,8 @@ fn deliver(message: &Message, sink: &mut Sink<'_>) -> Result<Incoming> {
         from: message.from.clone(),
         rights: message.rights.clone(),
         ids: message.ids,
+        to: message.to,
+        notes: Vec::new(),
         flags: if message.bytes.len() > room { MSG_TRUNC } else { 0 },
         size: message.bytes.len(),
     })

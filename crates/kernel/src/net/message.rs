@@ -1,5 +1,8 @@
 //! What one send or receive carries besides its bytes.
 
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
 use super::Address;
 use super::patience::Patience;
 use super::rights::Rights;
@@ -71,12 +74,23 @@ impl Wanted {
     }
 }
 
+/// A control message: level, type and data.
+pub struct Note {
+    pub level: u32,
+    pub kind: u32,
+    pub data: Vec<u8>,
+}
+
 /// What came. The bytes are in the sink.
 #[derive(Default)]
 pub struct Incoming {
     pub from: Option<Address>,
     pub rights: Rights,
     pub ids: Option<PeerIds>,
+    /// The local address a datagram was sent to.
+    pub to: Option<IpAddr>,
+    /// What the socket's options ask to be told about a datagram.
+    pub notes: Vec<Note>,
     /// MSG_TRUNC, MSG_EOR.
     pub flags: u32,
     /// Bytes of the whole message; for a stream the bytes in the sink.

@@ -128,7 +128,7 @@ impl Netlink {
             return;
         }
         let from = Some(Address::Netlink { port_id: 0, groups: 0 });
-        let message = Message { bytes, from, rights: Rights::default(), ids: None };
+        let message = Message { bytes, from, to: None, rights: Rights::default(), ids: None };
         let limit = Limit { cost: BUFFER_DEFAULT, messages: usize::MAX };
         if self.mailbox.put(&mut Some(message), limit).is_err() {
             self.mailbox.set_error(Errno::ENOBUFS);

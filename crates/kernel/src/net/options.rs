@@ -32,7 +32,6 @@ pub const SO_RCVLOWAT: u32 = 18;
 pub const SO_SNDLOWAT: u32 = 19;
 pub const SO_RCVTIMEO: u32 = 20;
 pub const SO_SNDTIMEO: u32 = 21;
-pub const SO_TIMESTAMP: u32 = 29;
 pub const SO_ACCEPTCONN: u32 = 30;
 pub const SO_PEERSEC: u32 = 31;
 pub const SO_SNDBUFFORCE: u32 = 32;
@@ -42,7 +41,18 @@ pub const SO_DOMAIN: u32 = 39;
 pub const SO_RCVTIMEO_NEW: u32 = 66;
 pub const SO_SNDTIMEO_NEW: u32 = 67;
 
+pub const IP_TOS: u32 = 1;
+pub const IP_TTL: u32 = 2;
+pub const IP_PKTINFO: u32 = 8;
+pub const IP_RECVTTL: u32 = 12;
+pub const IP_RECVTOS: u32 = 13;
 pub const IPV6_V6ONLY: u32 = 26;
+pub const IPV6_RECVPKTINFO: u32 = 49;
+pub const IPV6_PKTINFO: u32 = 50;
+pub const IPV6_RECVHOPLIMIT: u32 = 51;
+pub const IPV6_HOPLIMIT: u32 = 52;
+pub const IPV6_RECVTCLASS: u32 = 66;
+pub const IPV6_TCLASS: u32 = 67;
 
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +98,6 @@ const REMEMBERED: &[(u32, u32, i32, Kind)] = &[
     (SOL_SOCKET, SO_OOBINLINE, 0, Kind::Switch),
     (SOL_SOCKET, SO_PRIORITY, 0, ANY),
     (SOL_SOCKET, SO_PASSCRED, 0, Kind::Switch),
-    (SOL_SOCKET, SO_TIMESTAMP, 0, Kind::Switch),
     (SOL_SOCKET, 11, 0, Kind::Switch), // SO_NO_CHECK
     (SOL_SOCKET, 36, 0, ANY),          // SO_MARK
     (SOL_SOCKET, 46, 0, ANY),          // SO_BUSY_POLL
@@ -105,11 +114,13 @@ const REMEMBERED: &[(u32, u32, i32, Kind)] = &[
     (SOL_TCP, 18, 0, Kind::Number { min: 0, max: i32::MAX }), // TCP_USER_TIMEOUT
     (SOL_TCP, 23, 0, ANY),             // TCP_FASTOPEN
     (SOL_TCP, 25, 0, ANY),             // TCP_NOTSENT_LOWAT
-    (SOL_IP, 1, 0, ANY),               // IP_TOS
-    (SOL_IP, 2, 64, ANY),              // IP_TTL
-    (SOL_IP, 8, 0, Kind::Switch),      // IP_PKTINFO
+    (SOL_IP, IP_TOS, 0, ANY),
+    (SOL_IP, IP_TTL, 64, ANY),
+    (SOL_IP, IP_PKTINFO, 0, Kind::Switch),
     (SOL_IP, 10, 1, ANY),              // IP_MTU_DISCOVER
     (SOL_IP, 11, 0, Kind::Switch),     // IP_RECVERR
+    (SOL_IP, IP_RECVTTL, 0, Kind::Switch),
+    (SOL_IP, IP_RECVTOS, 0, Kind::Switch),
     (SOL_IP, 15, 0, Kind::Switch),     // IP_FREEBIND
     (SOL_IP, 24, 0, Kind::Switch),     // IP_BIND_ADDRESS_NO_PORT
     (SOL_IP, 33, 1, ANY),              // IP_MULTICAST_TTL
@@ -119,9 +130,10 @@ const REMEMBERED: &[(u32, u32, i32, Kind)] = &[
     (SOL_IPV6, 23, 1, ANY),            // IPV6_MTU_DISCOVER
     (SOL_IPV6, 25, 0, Kind::Switch),   // IPV6_RECVERR
     (SOL_IPV6, IPV6_V6ONLY, 0, Kind::Switch),
-    (SOL_IPV6, 49, 0, Kind::Switch),   // IPV6_RECVPKTINFO
-    (SOL_IPV6, 66, 0, Kind::Switch),   // IPV6_RECVTCLASS
-    (SOL_IPV6, 67, 0, ANY),            // IPV6_TCLASS
+    (SOL_IPV6, IPV6_RECVPKTINFO, 0, Kind::Switch),
+    (SOL_IPV6, IPV6_RECVHOPLIMIT, 0, Kind::Switch),
+    (SOL_IPV6, IPV6_RECVTCLASS, 0, Kind::Switch),
+    (SOL_IPV6, IPV6_TCLASS, 0, ANY),
 ];
 
 /// The options of one socket.
@@ -207,6 +219,11 @@ impl Options {
         };
         self.values.lock().insert((level, name), value);
         Ok(())
+    }
+
+    /// Whether the program has set any remembered option: most have not, and need no look-ups.
+    pub fn has_values(&self) -> bool {
+        !self.values.lock().is_empty()
     }
 
     /// Whether a remembered switch is on.

@@ -332,7 +332,10 @@ impl Control {
     fn put_all(&mut self, call: &Call<'_>, incoming: &Incoming, wanted: &Wanted) -> Result<()> {
         if wanted.wants_ids {
             let ids = incoming.ids.unwrap_or(PeerIds::UNKNOWN);
-            self.put(SCM_CREDENTIALS, [ids.pid, ids.uid, ids.gid].as_bytes())?;
+            self.put(SOL_SOCKET, SCM_CREDENTIALS, [ids.pid, ids.uid, ids.gid].as_bytes())?;
+        }
+        for note in &incoming.notes {
+            self.put(note.level, note.kind, &note.data)?;
         }
         if !incoming.rights.is_empty() {
             self.put_rights(call, &incoming.rights)?;
@@ -345,7 +348,7 @@ impl Control {
     }
 
     /// Puts one message, cut to what fits.
-    fn put(&mut self, kind: u32, data: &[u8]) -> Result<()> {
+    fn put(&mut self, level: u32, kind: u32, data: &[u8]) -> Result<()> {
         if self.room() < CMSGHDR_SIZE {
             self.flags |= MSG_CTRUNC;
             return Ok(());
@@ -356,7 +359,7 @@ impl Control {
             self.flags |= MSG_CTRUNC;
         }
         let at = self.addr.offset(self.used);
-        user::write(at, &CmsgHdr { size, level: SOL_SOCKET, kind })?;
+        user::write(at, &CmsgHdr { size, level, kind })?;
         user::write_bytes(at.offset(CMSGHDR_SIZE), &data[..size - CMSGHDR_SIZE])?;
         self.used += whole.next_multiple_of(8).min(self.room());
         Ok(())
@@ -378,7 +381,7 @@ impl Control {
         if fds.is_empty() {
             return Ok(());
         }
-        self.put(SCM_RIGHTS, fds.as_bytes())
+        self.put(SOL_SOCKET, SCM_RIGHTS, fds.as_bytes())
     }
 }
 

@@ -1,7 +1,7 @@
 //! AF_INET and AF_INET6: loopback inside the enclave. Nothing of it is ever seen by the host.
 //!
 //! - [`ports`]: which socket has which port
-//! - [`tcp`], [`udp`]
+//! - [`tcp`], [`udp`]; [`notes`]: what is told about datagrams
 //!
 //! The interface is `lo` with 127.0.0.0/8 and ::1; everything else is unreachable (ENETUNREACH). There are
 //! no packets: a TCP connection is a [`super::stream`], a datagram goes straight into a mailbox.
@@ -9,6 +9,7 @@
 //! Inside, an IPv4-mapped IPv6 address is the IPv4 address it means ([`parse`]); AF_INET6 sockets are
 //! shown it in the mapped form ([`shown`]).
 
+mod notes;
 pub mod ports;
 pub mod tcp;
 pub mod udp;

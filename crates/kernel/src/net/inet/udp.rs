@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use super::notes;
 use super::ports::{self, Bound, Sharing, Target, Transport};
 use super::{check_own, loopback_like, parse, route, shown, unspecified};
 use crate::error::{Errno, Result, err};
@@ -64,6 +65,7 @@ impl Udp {
     /// Delivers, or loses; a connected sender hears at its next call that nobody was there.
     fn post(&self, mut message: Message, from: SocketAddr, to: SocketAddr) {
         message.from = Some(Address::Inet(from));
+        message.to = Some(to.ip());
         let limit = Limit { cost: BUFFER_DEFAULT, messages: usize::MAX };
         let receiver = ports::find(Transport::Udp, to, from);
         match receiver.as_ref().and_then(|bound| bound.target()) {
@@ -169,13 +171,18 @@ impl Protocol for Udp {
         Ok(size)
     }
 
-    fn receive(&self, _common: &Common, sink: &mut Sink<'_>, wanted: &Wanted) -> Result<Incoming> {
+    fn receive(&self, common: &Common, sink: &mut Sink<'_>, wanted: &Wanted) -> Result<Incoming> {
         if wanted.has(MSG_OOB) {
             return err(Errno::EOPNOTSUPP, "no out-of-band data");
         }
         let mut incoming = self.mailbox.receive(sink, wanted)?;
         if let Some(Address::Inet(from)) = incoming.from {
             incoming.from = Some(shown(self.domain, from));
+        }
+        if let Some(to) = incoming.to
+            && common.options.has_values()
+        {
+            incoming.notes = notes::about(self.domain, &common.options, to);
         }
         Ok(incoming)
     }
