@@ -11,6 +11,7 @@ use crate::user::{self, UserAddr, UserSlice};
 use crate::vfs::create::{self, Mode};
 use crate::vfs::file::Wait;
 use crate::vfs::flags::*;
+use crate::vfs::inotify::{self, IN_MODIFY};
 use crate::vfs::inode::{Allocate, Kind};
 use crate::vfs::open::Whence;
 use crate::vfs::pipe::PIPE_BUF;
@@ -247,6 +248,7 @@ fn sys_truncate(call: &mut Call<'_>) -> Result<usize> {
     create::check_writable_mount(&path)?;
     access::check(&**path.inode(), &who, access::MAY_WRITE)?;
     mapping::resize(path.inode(), size)?;
+    inotify::changed(&path.dentry, IN_MODIFY);
     Ok(0)
 }
 
@@ -256,6 +258,7 @@ fn sys_ftruncate(call: &mut Call<'_>) -> Result<usize> {
     match file.inode() {
         Some(inode) if inode.kind() == Kind::Regular && file.is_writable() => {
             mapping::resize(inode, size)?;
+            file.tell(IN_MODIFY);
             Ok(0)
         }
         _ => err(Errno::EINVAL, "not a regular file open for writing"),

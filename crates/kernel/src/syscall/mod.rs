@@ -9,6 +9,7 @@ mod fd;
 mod file;
 mod futex;
 mod identity;
+mod inotify;
 mod ipc;
 mod limits;
 mod memory;
@@ -135,6 +136,7 @@ const FAMILIES: &[&[Syscall]] = &[
     file::CALLS,
     futex::CALLS,
     identity::CALLS,
+    inotify::CALLS,
     ipc::CALLS,
     limits::CALLS,
     memory::CALLS,

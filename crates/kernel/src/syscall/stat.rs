@@ -12,6 +12,7 @@ use super::{Arg, Call, Syscall};
 use crate::error::{Errno, Error, Result, err};
 use crate::user::{self, UserAddr};
 use crate::vfs::access::{self, S_ISGID, S_ISUID};
+use crate::vfs::inotify::{self, IN_ACCESS, IN_ATTRIB, IN_MODIFY};
 use crate::vfs::inode::{SetAttr, Timestamp, XattrMode};
 use crate::vfs::mount::Mount;
 use crate::vfs::walk::LastLink;
@@ -307,7 +308,15 @@ fn chmod(who: &Identity, target: &Target, mode: u32) -> Result<usize> {
         mode &= !S_ISGID;
     }
     inode.set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+    tell(target, IN_ATTRIB);
     Ok(0)
+}
+
+/// Tells who watches the object.
+fn tell(target: &Target, event: u32) {
+    if let Some(path) = target.path() {
+        inotify::changed(&path.dentry, event);
+    }
 }
 
 /// The inode of something whose attributes are to change; EROFS.
@@ -363,6 +372,7 @@ fn chown(who: &Identity, target: &Target, uid: u32, gid: u32) -> Result<usize> {
     let lost = if attr.mode & 0o010 != 0 { S_ISUID | S_ISGID } else { S_ISUID };
     let mode = is_program.then_some(attr.mode & 0o7777 & !lost);
     inode.set_attr(&SetAttr { uid, gid, mode, ..SetAttr::default() })?;
+    tell(target, IN_ATTRIB);
     Ok(0)
 }
 
@@ -452,6 +462,11 @@ fn set_times(who: &Identity, target: &Target, times: Option<[TimeSpec; 2]>) -> R
         access::check_attr(&attr, who, access::MAY_WRITE)?;
     }
     inode.set_attr(&change)?;
+    tell(target, match (change.atime, change.mtime) {
+        (Some(_), None) => IN_ACCESS,
+        (None, Some(_)) => IN_MODIFY,
+        _ => IN_ATTRIB,
+    });
     Ok(0)
 }
 
@@ -562,6 +577,7 @@ fn set_xattr(call: &Call<'_>, target: Target) -> Result<usize> {
     let inode = changeable(&target)?;
     check_xattr_name(&path::identity(call), inode, &name, access::MAY_WRITE)?;
     inode.set_xattr(&name, &value, how)?;
+    tell(&target, IN_ATTRIB);
     Ok(0)
 }
 
@@ -625,6 +641,7 @@ fn remove_xattr(call: &Call<'_>, target: Target) -> Result<usize> {
     let inode = changeable(&target)?;
     check_xattr_name(&path::identity(call), inode, &name, access::MAY_WRITE)?;
     inode.remove_xattr(&name)?;
+    tell(&target, IN_ATTRIB);
     Ok(0)
 }
 

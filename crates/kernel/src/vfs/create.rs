@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use super::access::{self, Identity, MAY_EXEC, MAY_READ, MAY_WRITE, S_ISGID};
 use super::dentry::Dentry;
 use super::flags::*;
+use super::inotify::{self, IN_CREATE, IN_MODIFY};
 use super::inode::{Attr, InodeRef, Kind, NewContent, NewNode};
 use super::mount::{self, Path};
 use super::open::OpenFile;
@@ -93,7 +94,9 @@ fn find_or_create(parent: &Parent, who: &Identity, mode: Mode) -> Result<Entry> 
     }
     let new = new_node(dir, who, NewContent::Regular, mode)?;
     let inode = dir.inode().create(&parent.name, &new)?;
-    Ok(Entry::Created(dir.with(dir.dentry.adopt(&parent.name, inode))))
+    let made = dir.dentry.adopt(&parent.name, inode);
+    inotify::entry_changed(&dir.dentry, &parent.name, made.inode(), IN_CREATE);
+    Ok(Entry::Created(dir.with(made)))
 }
 
 /// What `who` makes in `dir`, with the owner and mode that the directory's set-group-ID bit decides.
@@ -172,6 +175,7 @@ fn open_existing(path: Path, who: &Identity, flags: u32) -> Result<Arc<OpenFile>
     }
     if flags & O_TRUNC != 0 && kind == Kind::Regular {
         mapping::resize(path.inode(), 0)?;
+        inotify::changed(&path.dentry, IN_MODIFY);
     }
     OpenFile::open(path, flags)
 }

@@ -158,6 +158,7 @@ pub(super) fn descriptor_closed(file: &Arc<OpenFile>, table: u64) {
 impl Drop for OpenFile {
     /// OFD and flock locks end with the open file description.
     fn drop(&mut self) {
+        self.tell_closed();
         if self.has_locks.load(Ordering::Relaxed) {
             let owner = Owner::Open(core::ptr::from_ref(self) as usize);
             release_all(self, owner);

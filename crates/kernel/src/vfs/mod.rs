@@ -13,6 +13,7 @@
 //! - [`open`]: open file descriptions; [`table`]: descriptors; [`locks`]: record locks
 //! - [`transfer`]: where read data goes and written data comes from, user memory first of all
 //! - [`mapping`]: files in memory
+//! - [`inotify`]: who watches what happens to files
 //! - [`poll`]: readiness; [`epoll`], [`eventfd`], [`timerfd`]: files without a file system; [`ring`], [`pipe`]: pipes and FIFOs; [`special`]: opening FIFOs and device nodes
 //!
 //! Life cycle of an open file: `open` walks the path, asks the inode for its [`File`], wraps it in an
@@ -33,6 +34,7 @@ pub mod eventfd;
 pub mod file;
 pub mod flags;
 pub mod inode;
+pub mod inotify;
 pub mod locks;
 pub mod mapping;
 pub mod mount;

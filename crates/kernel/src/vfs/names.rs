@@ -5,7 +5,8 @@ use alloc::sync::Arc;
 use super::access::{self, Identity};
 use super::create::{self, Mode};
 use super::dentry::Dentry;
-use super::inode::{Kind, NewContent, Rename};
+use super::inode::{InodeRef, Kind, NewContent, Rename};
+use super::inotify::{self, IN_ATTRIB, IN_CREATE, IN_DELETE};
 use super::mount::Path;
 use super::walk::Parent;
 use crate::error::{Errno, Result, err};
@@ -21,7 +22,8 @@ pub fn make(parent: &Parent, who: &Identity, content: NewContent<'_>, mode: Mode
     check_absent(parent, matches!(content, NewContent::Directory))?;
     let new = create::new_node(dir, who, content, mode)?;
     let inode = dir.inode().create(&parent.name, &new)?;
-    dir.dentry.adopt(&parent.name, inode);
+    let made = dir.dentry.adopt(&parent.name, inode);
+    inotify::entry_changed(&dir.dentry, &parent.name, made.inode(), IN_CREATE);
     Ok(())
 }
 
@@ -39,6 +41,8 @@ pub fn link(parent: &Parent, who: &Identity, target: &Path) -> Result<()> {
     }
     dir.inode().link(&parent.name, target.inode())?;
     dir.dentry.adopt(&parent.name, target.inode().clone());
+    inotify::changed_inode(target.inode(), IN_ATTRIB);
+    inotify::entry_changed(&dir.dentry, &parent.name, target.inode(), IN_CREATE);
     Ok(())
 }
 
@@ -76,6 +80,7 @@ pub fn unlink(parent: &Parent, who: &Identity) -> Result<()> {
     }
     dir.inode().unlink(&parent.name)?;
     remove_name(dir, &parent.name, &child);
+    tell_removed(dir, &parent.name, child.inode());
     Ok(())
 }
 
@@ -98,6 +103,7 @@ pub fn rmdir(parent: &Parent, who: &Identity) -> Result<()> {
     }
     dir.inode().rmdir(&parent.name)?;
     remove_name(dir, &parent.name, &child);
+    tell_removed(dir, &parent.name, child.inode());
     Ok(())
 }
 
@@ -109,6 +115,12 @@ fn check_can_remove(dir: &Path, child: &Dentry, who: &Identity) -> Result<()> {
 fn remove_name(dir: &Path, name: &[u8], child: &Dentry) {
     dir.dentry.forget(name);
     child.mark_deleted();
+}
+
+fn tell_removed(dir: &Path, name: &[u8], inode: &InodeRef) {
+    inotify::links_changed(inode);
+    inotify::removed(inode);
+    inotify::entry_changed(&dir.dentry, name, inode, IN_DELETE);
 }
 
 pub fn rename(from: &Parent, to: &Parent, who: &Identity, how: Rename) -> Result<()> {
@@ -170,11 +182,18 @@ fn rename_locked(from: &Parent, to: &Parent, who: &Identity, how: Rename) -> Res
         return err(Errno::EBUSY, "a mount point");
     }
     from.dir.inode().rename(&from.name, to.dir.inode(), &to.name, how)?;
+    let (source, end) = ((&**source_dir, &from.name[..]), (&**target_dir, &to.name[..]));
+    inotify::moved(moved.inode(), source, end);
     match (how, target) {
-        (Rename::Exchange, Some(target)) => source_dir.exchanged(&moved, target_dir, &target),
+        (Rename::Exchange, Some(target)) => {
+            source_dir.exchanged(&moved, target_dir, &target);
+            inotify::moved(target.inode(), end, source);
+        }
         (_, target) => {
             if let Some(target) = target {
                 remove_name(&to.dir, &to.name, &target);
+                inotify::links_changed(target.inode());
+                inotify::removed(target.inode());
             }
             source_dir.moved(&moved, target_dir, &to.name);
         }

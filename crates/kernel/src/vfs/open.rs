@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::file::{File, InodeFile, PathFile, Wait};
 use super::flags::*;
+use super::inotify::{self, IN_ACCESS, IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY, IN_OPEN};
 use super::inode::{InodeRef, Position, Seek};
 use super::mount::Path;
 use super::transfer::{Sink, Source};
@@ -60,7 +61,9 @@ impl OpenFile {
                 None => InodeFile::new(inode),
             }
         };
-        Ok(OpenFile::with_path(file, Some(path), flags))
+        let file = OpenFile::with_path(file, Some(path), flags);
+        file.tell(IN_OPEN);
+        Ok(file)
     }
 
     pub fn file(&self) -> &Arc<dyn File> {
@@ -129,6 +132,8 @@ impl OpenFile {
         let start = *offset;
         let count = sink.drive(|sink| self.file.read(start + sink.done() as u64, sink, self.wait()))?;
         *offset = start + count as u64;
+        drop(offset);
+        self.tell_if(count, IN_ACCESS);
         Ok(count)
     }
 
@@ -150,6 +155,8 @@ impl OpenFile {
         if count > 0 {
             *offset = end;
         }
+        drop(offset);
+        self.tell_if(count, IN_MODIFY);
         Ok(count)
     }
 
@@ -159,10 +166,12 @@ impl OpenFile {
             return err(Errno::ESPIPE, "stream");
         }
         self.check_readable()?;
-        sink.drive(|sink| {
+        let count = sink.drive(|sink| {
             let at = offset.saturating_add(sink.done() as u64);
             self.file.read(at, sink, self.wait())
-        })
+        })?;
+        self.tell_if(count, IN_ACCESS);
+        Ok(count)
     }
 
     /// pwrite(2). As on Linux, O_APPEND wins over the offset.
@@ -172,11 +181,32 @@ impl OpenFile {
         }
         self.check_writable()?;
         let is_append = self.flags() & O_APPEND != 0;
-        source.drive(|source| {
+        let count = source.drive(|source| {
             let here = Position::At(offset.saturating_add(source.done() as u64));
             let at = if is_append { Position::End } else { here };
             self.file.write(at, source, self.wait()).map(drop)
-        })
+        })?;
+        self.tell_if(count, IN_MODIFY);
+        Ok(count)
+    }
+
+    /// Tells who watches the file, or its directory. O_PATH descriptors do nothing that counts.
+    pub fn tell(&self, event: u32) {
+        if let Some(path) = &self.path
+            && !self.is_path_only()
+        {
+            inotify::changed(&path.dentry, event);
+        }
+    }
+
+    pub(super) fn tell_closed(&self) {
+        self.tell(if self.is_writable() { IN_CLOSE_WRITE } else { IN_CLOSE_NOWRITE });
+    }
+
+    fn tell_if(&self, count: usize, event: u32) {
+        if count > 0 {
+            self.tell(event);
+        }
     }
 
     /// lseek(2); gives the new offset.
