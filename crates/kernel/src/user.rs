@@ -8,11 +8,11 @@ use core::marker::PhantomData;
 use alloc::vec;
 use alloc::vec::Vec;
 use occlum_abi::Errno;
-use occlum_enclave::usermem::{self, Fault};
+use occlum_enclave::usermem::Fault;
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result, err};
-use crate::mm;
+use crate::mm::{self, residency};
 
 /// An address the application gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -87,7 +87,7 @@ pub fn write<T: Plain>(addr: UserAddr, value: &T) -> Result<()> {
 pub fn read_bytes(addr: UserAddr, buf: &mut [u8]) -> Result<()> {
     let mut done = 0;
     while done < buf.len() {
-        match usermem::read(addr.offset(done).0, &mut buf[done..]) {
+        match residency::read(addr.offset(done).0, &mut buf[done..]) {
             Ok(()) => return Ok(()),
             Err(fault) => done = resolve(addr, fault, buf.len(), mm::Access::Read)?,
         }
@@ -99,7 +99,7 @@ pub fn read_bytes(addr: UserAddr, buf: &mut [u8]) -> Result<()> {
 pub fn write_bytes(addr: UserAddr, bytes: &[u8]) -> Result<()> {
     let mut done = 0;
     while done < bytes.len() {
-        match usermem::write(addr.offset(done).0, &bytes[done..]) {
+        match residency::write(addr.offset(done).0, &bytes[done..]) {
             Ok(()) => return Ok(()),
             Err(fault) => done = resolve(addr, fault, bytes.len(), mm::Access::Write)?,
         }
@@ -111,7 +111,7 @@ pub fn write_bytes(addr: UserAddr, bytes: &[u8]) -> Result<()> {
 pub fn zero(addr: UserAddr, size: usize) -> Result<()> {
     let mut done = 0;
     while done < size {
-        match usermem::fill(addr.offset(done).0, 0, size - done) {
+        match residency::fill(addr.offset(done).0, 0, size - done) {
             Ok(()) => return Ok(()),
             Err(fault) => done = resolve(addr, fault, size, mm::Access::Write)?,
         }
@@ -123,7 +123,7 @@ pub fn zero(addr: UserAddr, size: usize) -> Result<()> {
 pub fn load_u32(addr: UserAddr) -> Result<u32> {
     check_word(addr)?;
     loop {
-        match usermem::load_u32(addr.0) {
+        match residency::load_u32(addr.0) {
             Ok(value) => return Ok(value),
             Err(fault) => resolve(addr, fault, 4, mm::Access::Read)?,
         };
@@ -134,7 +134,7 @@ pub fn load_u32(addr: UserAddr) -> Result<u32> {
 pub fn compare_exchange_u32(addr: UserAddr, expected: u32, new: u32) -> Result<u32> {
     check_word(addr)?;
     loop {
-        match usermem::compare_exchange_u32(addr.0, expected, new) {
+        match residency::compare_exchange_u32(addr.0, expected, new) {
             Ok(value) => return Ok(value),
             Err(fault) => resolve(addr, fault, 4, mm::Access::Write)?,
         };

@@ -19,10 +19,10 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use occlum_abi::Errno;
-use occlum_enclave::usermem;
 use spin::{Mutex, MutexGuard};
 
 use crate::error::{self, Error, Result, err};
+use crate::mm::residency;
 use crate::sched::{self, TaskRef, Wake, run, timer};
 use crate::user::{self, UserAddr};
 
@@ -96,7 +96,7 @@ fn enqueue_if(waiter: &Arc<FutexWaiter>, addr: UserAddr, expected: u32) -> Resul
     loop {
         bucket.count.fetch_add(1, Ordering::SeqCst);
         let mut waiters = bucket.waiters.lock();
-        match usermem::load_u32(addr.0) {
+        match residency::load_u32(addr.0) {
             Ok(value) if value == expected => {
                 waiters.push_back(waiter.clone());
                 return Ok(());
@@ -218,7 +218,7 @@ pub fn requeue(
         let mut pair = lock_pair(from, to);
         // Checked once: after the first step the caller's condition has been met.
         if let Some(expected) = expected.filter(|_| woken + moved == 0) {
-            match usermem::load_u32(from.0) {
+            match residency::load_u32(from.0) {
                 Ok(value) if value == expected => {}
                 Ok(_) => return err(Errno::EAGAIN, "the word has changed"),
                 Err(_) => {

@@ -8,11 +8,11 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use occlum_abi::Errno;
-use occlum_enclave::usermem;
 
 use super::robust::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 use super::{FutexWaiter, MATCH_ANY, bucket_of, check_aligned, is_at, release, sleep};
 use crate::error::{Result, err};
+use crate::mm::residency;
 use crate::process::tree;
 use crate::user::{self, UserAddr};
 
@@ -75,11 +75,11 @@ fn enqueue_if_held(waiter: &Arc<FutexWaiter>, addr: UserAddr) -> Result<bool> {
         // Outside the lock, so that the page is there.
         user::load_u32(addr)?;
         let mut waiters = bucket.waiters.lock();
-        let Ok(word) = usermem::load_u32(addr.0) else { continue };
+        let Ok(word) = residency::load_u32(addr.0) else { continue };
         if word & FUTEX_TID_MASK == 0 {
             return Ok(false);
         }
-        match usermem::compare_exchange_u32(addr.0, word, word | FUTEX_WAITERS) {
+        match residency::compare_exchange_u32(addr.0, word, word | FUTEX_WAITERS) {
             Ok(found) if found == word => {}
             Ok(_) => continue,
             Err(_) => {
@@ -108,7 +108,7 @@ pub(super) fn hand_over(addr: UserAddr, word: u32, extra: u32) -> Result<()> {
             Some((_, tid)) => tid | extra | if has_more { FUTEX_WAITERS } else { 0 },
             None => extra,
         };
-        match usermem::compare_exchange_u32(addr.0, word, new) {
+        match residency::compare_exchange_u32(addr.0, word, new) {
             Ok(found) if found == word => {
                 let waiter = first.and_then(|(position, _)| waiters.remove(position));
                 drop(waiters);

@@ -9,7 +9,7 @@ use occlum_enclave::{host, usermem};
 use super::commit;
 use super::grant::no_host_memory;
 use super::space::{AddressSpace, Space, page_range};
-use super::vma::{Prot, Source, Vma};
+use super::vma::{OnFork, Prot, Source, Vma};
 use crate::error::{Errno, Error, Result, err};
 
 /// What madvise(2) may ask that has an effect.
@@ -23,6 +23,8 @@ pub enum Advice {
     Free,
     /// MADV_WILLNEED: loads nothing that is not needed.
     WillNeed,
+    /// MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK
+    OnFork(OnFork),
     /// MADV_POPULATE_READ, MADV_POPULATE_WRITE
     Populate(Prot),
 }
@@ -36,7 +38,7 @@ impl AddressSpace {
     /// madvise(2). Holes are skipped, then ENOMEM.
     pub fn advise(&self, addr: usize, size: usize, advice: Advice) -> Result<()> {
         let range = page_range(addr, size, Errno::EINVAL)?;
-        let mut space = self.inner.lock();
+        let mut space = self.lock_resident()?;
         let has_holes = !space.vmas.covers(range.clone());
         for part in space.vmas.parts(range) {
             space.advise_part(&part, advice)?;
@@ -74,7 +76,7 @@ impl AddressSpace {
     /// mlock(2): all pages present now; nothing is ever swapped anyway.
     pub fn lock_pages(&self, addr: usize, size: usize) -> Result<()> {
         let range = whole_pages(addr, size)?;
-        let mut space = self.inner.lock();
+        let mut space = self.lock_resident()?;
         space.set_locked(range, true)
     }
 
@@ -105,6 +107,13 @@ impl Space {
             Advice::DontNeed if is_private_anonymous => self.forget_anonymous(part),
             Advice::DontNeed if matches!(part.source, Source::File { .. }) => self.retire(part.range()),
             Advice::DontNeed => Ok(()),
+            Advice::OnFork(OnFork::Wipe) if !is_private_anonymous => {
+                err(Errno::EINVAL, "MADV_WIPEONFORK is for private anonymous memory")
+            }
+            Advice::OnFork(on_fork) => {
+                self.vmas.update(part.range(), |vma| vma.on_fork = on_fork);
+                Ok(())
+            }
             Advice::Populate(prot) => self.populate(part, prot),
         }
     }
@@ -118,6 +127,7 @@ impl Space {
 
     /// Makes granted pages read as zeros the next time.
     fn forget_pages(&mut self, pages: Range<usize>, prot: Prot) -> Result<()> {
+        self.unshare(pages.clone())?;
         let size = pages.end - pages.start;
         if size <= ZERO_MAX && prot.contains(Prot::WRITE) {
             return usermem::fill(pages.start, 0, size).map_err(|_| no_host_memory());

@@ -22,7 +22,7 @@ impl AddressSpace {
 
     /// brk(2) as the kernel sees it: gives the end of the heap, the old one if it can't move there.
     pub fn set_brk(&self, end: usize) -> usize {
-        let mut space = self.inner.lock();
+        let Ok(mut space) = self.lock_resident() else { return self.inner.lock().brk.end };
         // The caller compares what it asked for with what it gets; there is no errno to give.
         match space.move_brk(end) {
             Ok(()) => end,

@@ -50,7 +50,10 @@ const STACK_GUARD: usize = 256 * PAGE_SIZE;
 impl AddressSpace {
     /// See [`super::fault`].
     pub fn fault(&self, address: usize, access: Access) -> FaultOutcome {
-        let mut space = self.inner.lock();
+        let mut space = match self.lock_resident() {
+            Ok(space) => space,
+            Err(error) => return outcome(Err(error)),
+        };
         if space.vmas.at(address).is_none() && !space.grow_down(address) {
             return FaultOutcome::NoMapping;
         }
@@ -69,8 +72,13 @@ impl Space {
         }
         let page = address & !(PAGE_SIZE - 1);
         if vma.is_global() || self.granted.at(page).is_some() {
+            match self.unshare_at(page, access) {
+                Ok(false) => {}
+                unshared => return outcome(unshared.map(drop)),
+            }
             // Another thread was faster, or the host forgot: say it again, then retry.
-            return outcome(set_host_prot(&(page..page + PAGE_SIZE), vma.prot));
+            let shown = self.shown(page..page + PAGE_SIZE, vma.prot);
+            return outcome(shown.iter().try_for_each(|(page, prot)| set_host_prot(page, *prot)));
         }
         let Some(chunk) = self.chunk(&vma, page) else { return FaultOutcome::BeyondFile };
         outcome(self.present(&vma, chunk))

@@ -43,7 +43,7 @@ pub trait MappableFile: Send + Sync {
         crate::error::err(occlum_abi::Errno::EACCES, "the file can't be written through a mapping")
     }
 
-    /// Whether the bytes live only in the shared pages, so that writing them back is pointless.
+    /// There is nothing but the pages of its shared mapping: zeros until written, gone with it.
     fn is_memory_only(&self) -> bool {
         false
     }

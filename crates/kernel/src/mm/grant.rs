@@ -27,6 +27,10 @@ impl Space {
     /// Makes pages of zeros accessible, where none are granted yet.
     pub fn grant_zeros(&mut self, range: Range<usize>, prot: Prot) -> Result<()> {
         self.charge(&range)?;
+        if self.overlay.group.is_some() && self.is_shown_to_others() {
+            // What other members left here; zeroing it could lose another thread's write.
+            self.territory.warm.release(range.clone());
+        }
         let warm = self.territory.warm.within(range.clone());
         let first = if warm.is_empty() { prot } else { Prot::READ_WRITE };
         let done = set_host_prot(&range, first)
@@ -68,6 +72,7 @@ impl Space {
 
     /// Takes pages from mappings that go away, keeping them warm where that pays.
     pub fn retire(&mut self, range: Range<usize>) -> Result<()> {
+        self.part_with(range.clone())?;
         for part in self.granted.within(range) {
             let size = part.end - part.start;
             let is_warm = size <= WARM_PART_MAX && commit::try_keep_warm(size);
@@ -124,10 +129,13 @@ impl Space {
 
     /// Changes permissions of what is granted inside a range.
     pub fn reprotect(&mut self, range: Range<usize>, prot: Prot) -> Result<()> {
-        self.granted.within(range).iter().try_for_each(|part| set_host_prot(part, prot))
+        let parts = self.granted.within(range).into_iter().flat_map(|part| self.shown(part, prot));
+        parts.into_iter().try_for_each(|(part, prot)| set_host_prot(&part, prot))
     }
 
+    /// Before pages are made: counts them and makes room for them.
     pub fn charge(&mut self, range: &Range<usize>) -> Result<()> {
+        self.make_room(range)?;
         commit::grant(range.end - range.start)?;
         let excess = commit::warm_excess();
         if excess > 0 && territory::reclaim(excess) < excess {

@@ -6,12 +6,13 @@ use alloc::sync::Arc;
 use occlum_abi::layout::{PAGE_SIZE, USER_END};
 use occlum_enclave::log;
 
+use super::anonymous::SharedMemory;
 use super::fault::EAGER_MAX;
 use super::file::MappableFile;
 use super::request::{Backing, Fixed, MapRequest, Sharing};
 use super::shared::SharedObject;
 use super::space::{AddressSpace, Space, check_available, is_mappable, page_range};
-use super::vma::{Prot, Source, Vma};
+use super::vma::{OnFork, Prot, Source, Vma};
 use crate::error::{Errno, Result, err};
 
 /// Private file mappings up to this size are loaded when made.
@@ -24,7 +25,7 @@ const HUGE_PAGE: usize = 2 << 20;
 impl AddressSpace {
     /// mmap(2). Gives the address.
     pub fn map(&self, request: MapRequest) -> Result<usize> {
-        self.inner.lock().map(request)
+        self.lock_resident()?.map(request)
     }
 
     /// munmap(2).
@@ -33,7 +34,7 @@ impl AddressSpace {
         if range.is_empty() {
             return err(Errno::EINVAL, "size is 0");
         }
-        self.inner.lock().unmap(range)
+        self.lock_resident()?.unmap(range)
     }
 }
 
@@ -88,8 +89,7 @@ impl Space {
         if size > self.limits.address_space.saturating_sub(self.vmas.size()) {
             return err(Errno::ENOMEM, "RLIMIT_AS");
         }
-        let is_private = request.sharing == Sharing::Private;
-        let is_data = is_private && request.prot.contains(Prot::WRITE) && !request.is_unreserved;
+        let is_data = request.prot.contains(Prot::WRITE) && !request.is_unreserved;
         if is_data && matches!(request.backing, Backing::Anonymous) {
             check_available(size)?;
         }
@@ -99,6 +99,11 @@ impl Space {
     /// What the pages will come from; shared files get their object here.
     fn resolve_backing(&mut self, request: &MapRequest) -> Result<Source> {
         let (file, offset) = match &request.backing {
+            Backing::Anonymous if request.sharing == Sharing::Shared => {
+                let memory: Arc<dyn MappableFile> = Arc::new(SharedMemory::new(request.size));
+                let object = self.shared_object(&memory, request, 0)?;
+                return Ok(Source::Shared { object, offset: 0 });
+            }
             Backing::Anonymous => return Ok(Source::Anonymous),
             Backing::Stack => return Ok(Source::Stack),
             Backing::File { file, offset } => (file, *offset),
@@ -126,6 +131,7 @@ impl Space {
             Some(addr) if request.fixed != Fixed::No && !exists => {
                 let window = addr..addr + request.size;
                 self.claim_fixed(window.clone(), request.fixed)?;
+                self.claim_from_others(&window)?;
                 self.territory.cede(window.clone());
                 SharedObject::at(file, offset, window)
             }
@@ -268,6 +274,7 @@ fn new_vma(request: &MapRequest, start: usize, source: Source) -> Vma {
         is_stack,
         is_locked: request.is_locked,
         is_write_denied: request.is_write_denied,
+        on_fork: OnFork::Copy,
         is_pristine: !request.prot.contains(Prot::WRITE),
         source,
     }

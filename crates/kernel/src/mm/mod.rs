@@ -15,16 +15,21 @@
 //! `territory.rs` are leaves. Nothing is called back from under a space lock except [`MappableFile`].
 
 mod advise;
+mod anonymous;
 mod brk;
 mod commit;
 mod fault;
 mod file;
+mod fork;
 mod grant;
+mod layout;
 mod map;
+mod overlay;
 mod protect;
 mod ranges;
 mod remap;
 mod request;
+pub mod residency;
 mod revive;
 mod shared;
 mod site_table;
@@ -50,7 +55,7 @@ pub use site_table::SiteTable;
 pub use space::{AddressSpace, Mapping, SpaceUsage};
 pub use stubs::{original_rip, patched_rip};
 pub use territory::Placement;
-pub use vma::Prot;
+pub use vma::{OnFork, Prot};
 
 use crate::error::Result;
 use crate::sched::{self, Local};
@@ -70,7 +75,11 @@ pub fn current() -> Option<Arc<AddressSpace>> {
 
 /// Tries to make the page at `address` accessible to the current task for `access`.
 pub fn fault(address: usize, access: Access) -> FaultOutcome {
-    current().map_or(FaultOutcome::NoMapping, |space| space.fault(address, access))
+    match residency::is_here() {
+        true => current().map_or(FaultOutcome::NoMapping, |space| space.fault(address, access)),
+        // The memory was not in place: the access is to be tried again.
+        false => residency::enter(),
+    }
 }
 
 /// The same for copies by the kernel: false means EFAULT.

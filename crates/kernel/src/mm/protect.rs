@@ -14,7 +14,7 @@ impl AddressSpace {
         if range.is_empty() {
             return Ok(());
         }
-        self.inner.lock().protect(range, prot)
+        self.lock_resident()?.protect(range, prot)
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 /// A set of addresses as maximal, non-adjacent ranges.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct RangeSet {
     /// Start to end.
     ranges: BTreeMap<usize, usize>,
@@ -124,5 +124,15 @@ impl RangeSet {
     fn last_touching(&self, range: &Range<usize>) -> Option<Range<usize>> {
         let (&start, &end) = self.ranges.range(..range.end).next_back()?;
         (end > range.start && !range.is_empty()).then_some(start..end)
+    }
+}
+
+impl FromIterator<Range<usize>> for RangeSet {
+    fn from_iter<I: IntoIterator<Item = Range<usize>>>(ranges: I) -> RangeSet {
+        let mut set = RangeSet::new();
+        for range in ranges {
+            set.insert(range);
+        }
+        set
     }
 }

@@ -34,7 +34,7 @@ impl AddressSpace {
         match new_size {
             None => err(Errno::EINVAL, "new size too large"),
             Some(0) => err(Errno::EINVAL, "new size is 0"),
-            Some(new_size) => self.inner.lock().remap(old, new_size, to),
+            Some(new_size) => self.lock_resident()?.remap(old, new_size, to),
         }
     }
 }

@@ -185,7 +185,10 @@ impl SharedObject {
         let offset = (range.start.wrapping_sub(self.base)) as u64;
         // Other processes may touch the pages at any time.
         let data = FileData { file: &*self.file, offset, patch: &|_, _| {} };
-        let done = data.install(range.clone(), pages.rights);
+        let done = match self.file.is_memory_only() {
+            true => set_host_prot(&range, pages.rights),
+            false => data.install(range.clone(), pages.rights),
+        };
         if done.is_err() {
             commit::release(size);
             host::release_user(range.start, size).map_err(|_| no_host_memory())?;

@@ -2,14 +2,16 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-use alloc::sync::Arc;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use occlum_abi::layout::{PAGE_SIZE, USER_BASE, USER_END};
+use spin::Once;
 
 use super::brk::Brk;
 use super::commit;
 use super::file::FileIdentity;
+use super::overlay::{Group, Overlay};
 use super::ranges::RangeSet;
 use super::request::MemoryLimits;
 use super::stubs::StubArea;
@@ -21,9 +23,44 @@ use crate::sched::Mutex;
 
 /// The user memory of a process.
 pub struct AddressSpace {
+    /// Never used again, and not 0.
+    pub(super) id: usize,
+    pub(super) this: Weak<AddressSpace>,
     pub(super) inner: Mutex<Space>,
+    /// Its tasks may not enter user code or touch user memory: another member of its group is in place,
+    /// or wants to be.
+    pub(super) is_shut: AtomicBool,
+    pub(super) group: Once<Arc<Group>>,
     /// Threads that run in it.
     threads: Arc<AtomicUsize>,
+}
+
+/// What a new [`AddressSpace`] is made of.
+pub(super) struct Parts {
+    pub vmas: VmaSet,
+    pub territory: Territory,
+    pub granted: RangeSet,
+    pub brk: Brk,
+    pub stubs: BTreeMap<usize, StubArea>,
+    pub limits: MemoryLimits,
+    pub overlay: Overlay,
+}
+
+impl Parts {
+    /// Nothing but the vDSO.
+    pub fn new(territory: Territory) -> Parts {
+        let mut vmas = VmaSet::default();
+        vdso::map_into(&mut vmas);
+        Parts {
+            vmas,
+            territory,
+            granted: RangeSet::new(),
+            brk: Brk::default(),
+            stubs: BTreeMap::new(),
+            limits: MemoryLimits::default(),
+            overlay: Overlay::none(),
+        }
+    }
 }
 
 /// What an [`AddressSpace`] guards.
@@ -36,6 +73,9 @@ pub(super) struct Space {
     /// Areas of patched system calls, by the address of their first stub.
     pub stubs: BTreeMap<usize, StubArea>,
     pub limits: MemoryLimits,
+    pub overlay: Overlay,
+    /// [`AddressSpace::id`]
+    pub id: usize,
     /// A mapping is being made: the program does not know its address yet.
     pub is_mapping: bool,
     threads: Arc<AtomicUsize>,
@@ -73,20 +113,30 @@ pub struct SpaceUsage {
 impl AddressSpace {
     /// A space with nothing in it but the vDSO. If `program` ran before, what it left is reused.
     pub fn new(program: FileIdentity) -> Result<Arc<AddressSpace>> {
+        Ok(AddressSpace::from_parts(Parts::new(Territory::new(program)?)))
+    }
+
+    pub(super) fn from_parts(parts: Parts) -> Arc<AddressSpace> {
+        static NEXT_ID: AtomicUsize = AtomicUsize::new(1);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let threads = Arc::new(AtomicUsize::new(0));
-        let mut vmas = VmaSet::default();
-        vdso::map_into(&mut vmas);
+        let Parts { vmas, territory, granted, brk, stubs, limits, overlay } = parts;
+        let group = overlay.group.clone().map_or_else(Once::new, Once::initialized);
+        let is_shut = AtomicBool::new(!overlay.is_in_place);
         let space = Space {
             vmas,
-            territory: Territory::new(program)?,
-            granted: RangeSet::new(),
-            brk: Brk::default(),
-            stubs: BTreeMap::new(),
-            limits: MemoryLimits::default(),
+            territory,
+            granted,
+            brk,
+            stubs,
+            limits,
+            overlay,
+            id,
             is_mapping: false,
             threads: threads.clone(),
         };
-        Ok(Arc::new(AddressSpace { inner: Mutex::new(space), threads }))
+        let inner = Mutex::new(space);
+        Arc::new_cyclic(|this| AddressSpace { id, this: this.clone(), inner, is_shut, group, threads })
     }
 
     /// A thread will run in this space, until [`AddressSpace::thread_leaves`].
@@ -162,6 +212,14 @@ impl Space {
         let resident = parts.iter().map(|part| part.end - part.start).sum();
         let Vma { start, end, prot, is_shared, .. } = *vma;
         Mapping { start, end, prot, is_shared, offset, file, name, resident }
+    }
+}
+
+impl Drop for AddressSpace {
+    fn drop(&mut self) {
+        if let Some(group) = self.group.get() {
+            group.leave(self);
+        }
     }
 }
 

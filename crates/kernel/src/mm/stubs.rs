@@ -37,6 +37,7 @@ static TABLES: SpinLock<BTreeMap<FileIdentity, Arc<SiteTable>>> = SpinLock::new(
 const TABLES_MAX: usize = 256;
 
 /// The stubs of one executable mapping.
+#[derive(Clone)]
 pub(super) struct StubArea {
     /// Address of the first stub.
     start: usize,
@@ -106,6 +107,7 @@ impl Space {
         if !self.stubs.values().any(|area| area.serves(vma)) {
             return Ok(());
         }
+        self.unshare(vma.range())?;
         let mut bounce = Bounce::new()?;
         for part in self.granted.within(vma.range()) {
             set_host_prot(&part, Prot::READ_WRITE)?;

@@ -19,6 +19,9 @@ use core::ops::Range;
 
 use occlum_abi::Errno;
 use occlum_abi::layout::{PAGE_SIZE, USER_BASE, USER_END};
+use occlum_enclave::host;
+
+use super::commit;
 use super::file::FileIdentity;
 use super::ranges::RangeSet;
 use super::warm::WarmPages;
@@ -68,6 +71,13 @@ pub(super) struct Territory {
     pub warm: WarmPages,
     /// The program that will run here: it looks for an arena where it ran before.
     program: FileIdentity,
+}
+
+/// What the member of an overlay group that is in place holds for all of them.
+#[derive(Default)]
+pub(super) struct Estate {
+    owned: RangeSet,
+    warm: WarmPages,
 }
 
 impl Territory {
@@ -166,6 +176,45 @@ impl Territory {
     pub fn cede(&mut self, range: Range<usize>) {
         self.warm.release(range.clone());
         self.owned.remove(range);
+    }
+
+    /// For a forked child, which has the same places free, and nothing else until its first turn.
+    pub fn heir(&self) -> Territory {
+        let mut heir = Territory::vagrant(self.program);
+        heir.free = self.free.clone();
+        heir
+    }
+
+    /// Owns nothing: for who joins a group.
+    pub fn vagrant(program: FileIdentity) -> Territory {
+        Territory { owned: RangeSet::new(), free: RangeSet::new(), warm: WarmPages::default(), program }
+    }
+
+    pub fn give_estate(&mut self) -> Estate {
+        Estate { owned: core::mem::take(&mut self.owned), warm: core::mem::take(&mut self.warm) }
+    }
+
+    pub fn take_estate(&mut self, estate: Estate) {
+        (self.owned, self.warm) = (estate.owned, estate.warm);
+    }
+
+    pub fn owned(&self) -> &RangeSet {
+        &self.owned
+    }
+
+    /// Addresses are another owner's from now on.
+    pub fn give_up_free(&mut self, range: Range<usize>) {
+        self.free.remove(range);
+    }
+
+    /// Takes inaccessible pages with old content as warm, or gives them back to the host.
+    pub fn keep_or_release(&mut self, range: Range<usize>) {
+        let size = range.end - range.start;
+        if commit::try_keep_warm(size) {
+            self.warm.insert(range);
+        } else if host::release_user(range.start, size).is_err() {
+            self.abandon(range);
+        }
     }
 
     pub fn owned_ranges(&self) -> Vec<Range<usize>> {

@@ -14,7 +14,7 @@ use zerocopy::IntoBytes;
 
 use super::grant::{no_host_memory, set_host_prot};
 use super::territory;
-use super::vma::{Prot, Source, Vma, VmaSet};
+use super::vma::{OnFork, Prot, Source, Vma, VmaSet};
 use super::commit;
 use crate::error::Result;
 use crate::sched::SpinLock;
@@ -98,6 +98,7 @@ fn global(range: core::ops::Range<usize>, prot: Prot, source: Source) -> Vma {
         is_stack: false,
         is_locked: false,
         is_write_denied: true,
+        on_fork: OnFork::Copy,
         is_pristine: true,
     }
 }

@@ -37,6 +37,10 @@ impl Prot {
         self.0 == 0
     }
 
+    pub const fn without(self, other: Prot) -> Prot {
+        Prot(self.0 & !other.0)
+    }
+
     /// What the page tables must say: on x86 every right includes reading.
     pub(super) fn host_bits(self) -> u32 {
         if self.is_none() { 0 } else { u32::from(self.0 | Prot::READ.0) }
@@ -62,6 +66,17 @@ pub enum Source {
     Vvar,
 }
 
+/// What a forked child gets of a mapping (madvise(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFork {
+    #[default]
+    Copy,
+    /// MADV_DONTFORK
+    Skip,
+    /// MADV_WIPEONFORK: the mapping, but zeros.
+    Wipe,
+}
+
 /// A mapping.
 #[derive(Clone)]
 pub struct Vma {
@@ -79,6 +94,7 @@ pub struct Vma {
     pub is_locked: bool,
     /// The file was not opened for writing, so a shared mapping can't be made writable.
     pub is_write_denied: bool,
+    pub on_fork: OnFork,
     /// It was never writable: its pages hold what was loaded.
     pub is_pristine: bool,
 }
@@ -122,6 +138,7 @@ impl Vma {
             && self.is_stack == next.is_stack
             && self.is_locked == next.is_locked
             && self.is_write_denied == next.is_write_denied
+            && self.on_fork == next.on_fork
             && self.is_pristine == next.is_pristine;
         same && match (&self.source, &next.source) {
             (Source::Anonymous, Source::Anonymous) => !self.is_shared,
@@ -202,6 +219,15 @@ impl VmaSet {
             at = vma.end;
         }
         at >= range.end
+    }
+
+    /// What a forked child has of them.
+    pub fn forked(&self) -> VmaSet {
+        let mut forked = VmaSet::default();
+        for vma in self.iter().filter(|vma| vma.on_fork != OnFork::Skip) {
+            forked.insert(Vma { is_locked: false, ..vma.clone() });
+        }
+        forked
     }
 
     /// Adds a mapping where there is none, merged with its neighbours.

@@ -1,8 +1,8 @@
 //! New threads and processes (clone(2), vfork(2)).
 //!
-//! A child shares its parent's memory (CLONE_VM): a thread, a vfork child, or what posix_spawn makes.
-//! A child with a copy of the memory needs the parent's addresses for itself, which takes the overlay
-//! groups of a later version: fork fails with ENOSYS until then.
+//! A child shares its parent's memory (CLONE_VM): a thread, a vfork child, or what posix_spawn makes. Or
+//! it gets a copy at the same addresses (fork), which it takes turns at with its parent
+//! (`mm/overlay.rs`).
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -90,9 +90,6 @@ fn check(request: &Request) -> Result<()> {
     if request.has(CLONE_NAMESPACES | CLONE_INTO_CGROUP) {
         return err(Errno::EINVAL, "no namespaces or cgroups");
     }
-    if !request.has(CLONE_VM) {
-        return err(Errno::ENOSYS, "fork needs overlay groups");
-    }
     if request.has(CLONE_SETTLS) && request.tls >= USER_ADDRESS_END {
         return err(Errno::EPERM, "thread pointer out of range");
     }
@@ -117,9 +114,16 @@ fn clone_reserved(parent: &Arc<Thread>, context: &mut UserContext, request: &Req
     let gate = request.has(CLONE_VFORK).then(|| Arc::new(VforkGate::default()));
     *state.vfork.lock() = gate.clone();
 
+    let space = match request.has(CLONE_VM) {
+        true => parent.space().clone(),
+        false => parent.space().fork()?,
+    };
+    if !request.has(CLONE_VM) && request.has(CLONE_CHILD_SETTID) {
+        state.set_tid.store(request.child_tid.0, Ordering::Relaxed);
+    }
     let child = Thread::new(
         state,
-        parent.space().clone(),
+        space,
         files_for(parent, request),
         fs_for(parent, request),
     );
@@ -163,10 +167,12 @@ fn new_process(parent: &Thread, pid: u32, request: &Request) -> Arc<Process> {
     process.sid.store(old.sid(), Ordering::Relaxed);
     process.set_program(old.program());
     process.set_dumpable(old.is_dumpable());
-    // Both lose the right to clear it: nobody counts who lives in a space.
-    process.set_shares_space(true);
-    if !request.has(CLONE_VFORK) {
-        old.set_shares_space(true);
+    if request.has(CLONE_VM) {
+        // Both lose the right to clear it: nobody counts who lives in a space.
+        process.set_shares_space(true);
+        if !request.has(CLONE_VFORK) {
+            old.set_shares_space(true);
+        }
     }
     Arc::new(process)
 }
@@ -185,13 +191,13 @@ fn fs_for(parent: &Thread, request: &Request) -> Arc<FsContext> {
     }
 }
 
-/// The new id for parent and child, who share memory. What Linux ignores is ignored: a child that
+/// The new id, for the parent and a child that shares its memory. What Linux ignores is ignored: a child that
 /// can't be told its id runs all the same.
 fn write_ids(request: &Request, tid: u32) -> Result<()> {
     if request.has(CLONE_PARENT_SETTID) {
         user::write(request.parent_tid, &tid)?;
     }
-    if request.has(CLONE_CHILD_SETTID) {
+    if request.has(CLONE_VM) && request.has(CLONE_CHILD_SETTID) {
         let _ = user::write(request.child_tid, &tid);
     }
     Ok(())

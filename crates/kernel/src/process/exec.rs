@@ -90,7 +90,11 @@ pub(super) fn prepare(
     credentials: &Credentials,
 ) -> Result<Prepared> {
     let attr = image.attr();
-    let space = AddressSpace::new(FileIdentity { dev: attr.dev, ino: attr.ino })?;
+    let program = FileIdentity { dev: attr.dev, ino: attr.ino };
+    let space = match image.fixed_range()? {
+        None => AddressSpace::new(program)?,
+        Some(range) => AddressSpace::for_fixed(program, range)?,
+    };
     space.set_limits(process.limits().memory());
     let (loaded, layout) = in_space(&space, || -> Result<(Loaded, Layout)> {
         let loaded = image.map(&space)?;
@@ -112,8 +116,10 @@ pub(super) fn prepare(
 fn in_space<R>(space: &Arc<AddressSpace>, body: impl FnOnce() -> R) -> R {
     let task = sched::current();
     let old = sched::local::<AddressSpace>(Local::Space);
+    mm::residency::leave();
     sched::set_local(&task, Local::Space, Some(space.clone()));
     let result = body();
+    mm::residency::leave();
     match old {
         Some(old) => sched::set_local(&task, Local::Space, Some(old)),
         None => sched::set_local(&task, Local::Space, None),

@@ -6,6 +6,7 @@
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use occlum_abi::Errno;
 
@@ -75,6 +76,13 @@ impl Image {
     /// Whether the program can only be at addresses it names.
     pub fn is_fixed(&self) -> bool {
         self.binary.header.kind == Kind::Fixed
+    }
+
+    /// The addresses it must have, if it names them.
+    pub fn fixed_range(&self) -> Result<Option<Range<usize>>> {
+        let program = &self.binary.program;
+        let range = to_address(program.start)?..to_address(program.end)?;
+        Ok(self.is_fixed().then_some(range))
     }
 
     pub fn path(&self) -> Option<&Path> {

@@ -98,6 +98,9 @@ pub struct ThreadState {
     signals: ThreadSignals,
     /// Where the thread's end is announced to other threads (set_tid_address, CLONE_CHILD_CLEARTID).
     pub(crate) clear_tid: AtomicUsize,
+    /// Where a forked child writes its id before it runs (CLONE_CHILD_SETTID); its memory is not in place
+    /// when it is made.
+    pub(crate) set_tid: AtomicUsize,
     /// Head of the list of robust futexes.
     pub(crate) robust_list: AtomicUsize,
     /// See [`ThreadState::deadline_after`].
@@ -180,6 +183,7 @@ impl ThreadState {
             credentials: Mutex::new(from.credentials),
             signals: ThreadSignals::new(from.blocked),
             clear_tid: AtomicUsize::new(0),
+            set_tid: AtomicUsize::new(0),
             robust_list: AtomicUsize::new(0),
             restart_deadline: AtomicU64::new(0),
             is_restarting: AtomicBool::new(false),

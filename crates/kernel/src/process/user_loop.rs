@@ -7,13 +7,14 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use occlum_abi::layout::MAX_VCPUS;
 use occlum_enclave::user::{Exception, Trap, UserContext};
-use occlum_enclave::vcpu;
+use occlum_enclave::{log, vcpu};
 
 use super::{Thread, Work, exit, thread};
 use crate::error::{Restart, Result};
+use crate::mm::{FaultOutcome, residency};
 use crate::sched::{self, run};
 use crate::signal::deliver::{self, Interrupted, Next};
-use crate::signal::fault;
+use crate::signal::{Signal, fault};
 use crate::syscall;
 use crate::user::{self, UserAddr};
 
@@ -31,6 +32,11 @@ pub(super) fn start(thread: Arc<Thread>, context: Box<UserContext>) -> Result<()
 fn live(mut thread: Arc<Thread>, mut context: Box<UserContext>) {
     // A signal may have come before the task existed.
     thread.set_work(Work::SIGNAL);
+    let set_tid = UserAddr(thread.set_tid.load(Ordering::Relaxed));
+    if !set_tid.is_null() {
+        // As on Linux a child that can't be told its id runs all the same.
+        let _ = user::write(set_tid, &thread.tid());
+    }
     let mut interrupted = None;
     loop {
         while thread.has_work() || interrupted.is_some() {
@@ -39,6 +45,11 @@ fn live(mut thread: Arc<Thread>, mut context: Box<UserContext>) {
                 Next::Again(call) => interrupted = serve_again(&thread, &mut context, call),
                 Next::End => return exit::finish(thread),
             }
+        }
+        if !residency::is_here() {
+            // It may wait long, so there may be new work.
+            put_in_place(&thread);
+            continue;
         }
         run::before_user();
         interrupted = match context.run() {
@@ -59,6 +70,7 @@ fn prepare(thread: &mut Arc<Thread>, context: &mut UserContext, call: Option<Int
     if work & Work::REPLACED != 0
         && let Some(successor) = thread.take_successor()
     {
+        residency::leave();
         thread::attach(&sched::current(), &successor);
         *thread = successor;
     }
@@ -101,6 +113,14 @@ fn tick() {
     count_interrupt();
     vcpu::take_pending();
     run::tick();
+}
+
+/// Puts the thread's memory in place; ends its process if that can't be done.
+fn put_in_place(thread: &Thread) {
+    if residency::enter() != FaultOutcome::Resolved {
+        log!(Error, "process {} ends: its memory can't be put in place", thread.process().pid());
+        exit::kill_process(thread.process(), Signal::KILL);
+    }
 }
 
 const SYSCALL_INSTRUCTION: [u8; 2] = [0x0f, 0x05];

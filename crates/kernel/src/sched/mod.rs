@@ -5,6 +5,7 @@
 //! - [`timer`]: wake-ups at a time
 //! - [`events`]: wake-ups by the host (standard input, sockets)
 //! - [`mutex`]: a lock that sleeps
+//! - [`presence`]: which vCPUs rely on something being in place
 //!
 //! A task is Running, Queued (on exactly one run queue) or Parked. `park` and `unpark` work like a
 //! semaphore with one permit: an `unpark` before the `park` makes the `park` return at once.
@@ -14,6 +15,7 @@
 
 pub mod events;
 pub mod mutex;
+pub mod presence;
 pub mod run;
 pub mod timer;
 pub mod wait;

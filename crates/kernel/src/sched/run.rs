@@ -18,7 +18,7 @@ use occlum_enclave::task::{self, Task};
 use occlum_enclave::{host, time, vcpu};
 use spin::Mutex;
 
-use super::{events, timer};
+use super::{events, presence, timer};
 use crate::error::{Error, Result};
 
 pub type TaskRef = Arc<Task>;
@@ -131,6 +131,7 @@ pub fn is_vcpu_parked(index: usize) -> bool {
 
 /// Waits until somebody calls [`unpark`] for this task. May also return for no reason.
 pub fn park() {
+    presence::leave();
     // The clock stops before the task can be found parked, and so be run, elsewhere.
     let now = stop_clock();
     let may_return = task::with_current(|task| {
@@ -195,6 +196,8 @@ pub fn clear_interrupt() {
 
 /// Lets other runnable tasks of this vCPU go first.
 pub fn yield_now() {
+    // Before looking for others: it may make one runnable.
+    presence::leave();
     let Some(next) = pop_local() else { return };
     let now = stop_clock();
     requeue(current());
@@ -229,6 +232,7 @@ fn start_clock(slot: &Slot, now: u64) {
 
 /// Ends the current task. Nothing of it may be left on its stack but what leaks by design.
 pub fn exit() -> ! {
+    presence::leave();
     let now = stop_clock();
     task::with_current(|task| slot(task).state.store(DEAD, Ordering::Release));
     switch_away(now);

@@ -6,10 +6,9 @@
 //! [`Sink::drive`]/[`Source::drive`] resolve the fault with no lock held and call again. What was copied is
 //! counted in the transfer itself, so the second call goes on where the first one stopped.
 
-use occlum_enclave::usermem;
 
 use crate::error::{Errno, Result, err};
-use crate::mm::Access;
+use crate::mm::{Access, residency};
 use crate::user::{self, UserAddr};
 
 /// One piece of user memory (`struct iovec`).
@@ -131,7 +130,7 @@ impl<'a> Sink<'a> {
         let bytes = &bytes[..bytes.len().min(self.room())];
         let copied = match &mut self.target {
             Target::User(pieces) => pieces.advance(bytes.len(), |addr, from, size| {
-                match usermem::write(addr, &bytes[from..from + size]) {
+                match residency::write(addr, &bytes[from..from + size]) {
                     Ok(()) => size,
                     Err(fault) => fault.address.saturating_sub(addr).min(size - 1),
                 }
@@ -168,7 +167,7 @@ impl<'a> Sink<'a> {
         let size = size.min(self.room());
         let copied = match &mut self.target {
             Target::User(pieces) => pieces.advance(size, |addr, _, size| {
-                match usermem::fill(addr, 0, size) {
+                match residency::fill(addr, 0, size) {
                     Ok(()) => size,
                     Err(fault) => fault.address.saturating_sub(addr).min(size - 1),
                 }
@@ -245,7 +244,7 @@ impl<'a> Source<'a> {
     pub fn take(&mut self, buf: &mut [u8]) -> usize {
         let copied = match &mut self.origin {
             Origin::User(pieces) => pieces.advance(buf.len(), |addr, to, size| {
-                match usermem::read(addr, &mut buf[to..to + size]) {
+                match residency::read(addr, &mut buf[to..to + size]) {
                     Ok(()) => size,
                     Err(fault) => fault.address.saturating_sub(addr).min(size - 1),
                 }

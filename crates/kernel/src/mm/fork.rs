@@ -1,0 +1,139 @@
+//! fork(2): a second space with the same content at the same addresses, in the same overlay group.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+
+use occlum_abi::layout::PAGE_SIZE;
+
+use super::commit;
+use super::fault::Access;
+use super::file::FileIdentity;
+use super::overlay::{Group, Overlay, PageCopies, copy_of};
+use super::ranges::RangeSet;
+use super::space::{AddressSpace, Parts, Space};
+use super::territory::Territory;
+use super::vma::{OnFork, Prot, VmaSet};
+use crate::error::Result;
+use crate::sched::SpinLock;
+
+/// Pages written since the last fork are copied at once if they are no more than this: both sides
+/// will write them again, and a copy costs less than a fault.
+const EAGER_MAX: usize = 64 * PAGE_SIZE;
+/// A first write makes so much around it writable.
+const UNSHARE_SIZE: usize = 4 * PAGE_SIZE;
+
+/// Groups of programs linked at fixed addresses, by the addresses.
+static FIXED: SpinLock<Vec<(Range<usize>, alloc::sync::Weak<Group>)>> = SpinLock::new(Vec::new());
+
+impl AddressSpace {
+    /// A copy of this space for a child; its pages are copied when one of both writes them. Commitment
+    /// is charged in full, so that a write never fails for it: ENOMEM if that does not fit.
+    pub fn fork(self: &Arc<Self>) -> Result<Arc<AddressSpace>> {
+        let group = Group::of(self);
+        let turn = group.take_turn(self)?;
+        // Nobody writes while pages change hands.
+        group.shut(self);
+        let parts = self.inner.lock().fork(&group);
+        let child = parts.map(AddressSpace::from_parts);
+        if let Ok(child) = &child {
+            group.join(child);
+        }
+        self.is_shut.store(false, Ordering::SeqCst);
+        drop(turn);
+        child
+    }
+
+    /// A space for a program that must be at `fixed`. It takes turns with others that are there.
+    pub fn for_fixed(program: FileIdentity, fixed: Range<usize>) -> Result<Arc<AddressSpace>> {
+        let found = {
+            let mut known = FIXED.lock();
+            known.retain(|(_, group)| group.strong_count() > 0);
+            let touches = |range: &Range<usize>| range.start < fixed.end && fixed.start < range.end;
+            known.iter().find(|(range, _)| touches(range)).and_then(|(_, group)| group.upgrade())
+        };
+        if let Some(group) = found {
+            let space = AddressSpace::from_parts(Parts {
+                overlay: Overlay::waiting(group.clone()),
+                ..Parts::new(Territory::vagrant(program))
+            });
+            if group.join(&space) {
+                return Ok(space);
+            }
+        }
+        let space = AddressSpace::new(program)?;
+        FIXED.lock().push((fixed, Arc::downgrade(&Group::of(&space))));
+        Ok(space)
+    }
+}
+
+impl Space {
+    fn fork(&mut self, group: &Arc<Group>) -> Result<Parts> {
+        let vmas = self.vmas.forked();
+        let mut territory = self.territory.heir();
+        for skipped in self.vmas.iter().filter(|vma| vma.on_fork == OnFork::Skip && !vma.is_global()) {
+            territory.give_back(skipped.range());
+        }
+        let granted = self.granted_to_child(&vmas);
+        commit::grant(granted.size())?;
+        let shared = self.share(&granted);
+        let (saved, tracked) = shared.inspect_err(|_| commit::release(granted.size()))?;
+        Ok(Parts {
+            vmas,
+            granted,
+            brk: self.brk,
+            stubs: self.stubs.clone(),
+            limits: self.limits,
+            overlay: Overlay { saved, tracked, ..Overlay::waiting(group.clone()) },
+            ..Parts::new(territory)
+        })
+    }
+
+    fn granted_to_child(&self, vmas: &VmaSet) -> RangeSet {
+        let copied = vmas.iter().filter(|vma| !vma.is_global() && vma.on_fork == OnFork::Copy);
+        copied.flat_map(|vma| self.granted.within(vma.range())).collect()
+    }
+
+    /// Copies a few pages for the child, and shares the others with it. Gives the copies, and what is
+    /// shared.
+    fn share(&mut self, pages: &RangeSet) -> Result<(PageCopies, RangeSet)> {
+        let mut copies = BTreeMap::new();
+        let mut tracked = pages.clone();
+        let written = self.written(pages);
+        if written.iter().map(|part| part.end - part.start).sum::<usize>() <= EAGER_MAX {
+            for part in written {
+                for page in part.clone().step_by(PAGE_SIZE) {
+                    copies.insert(page, copy_of(page)?);
+                }
+                tracked.remove(part);
+            }
+        }
+        let before = self.layout();
+        for part in tracked.iter() {
+            self.overlay.tracked.insert(part);
+        }
+        before.change_to(&self.layout(), self.territory.owned())?;
+        Ok((copies, tracked))
+    }
+
+    /// Which of these pages this space alone may write without a fault.
+    fn written(&self, pages: &RangeSet) -> Vec<Range<usize>> {
+        let writable = self.vmas.iter().filter(|vma| vma.prot.contains(Prot::WRITE) && !vma.is_global());
+        let parts = writable.flat_map(|vma| pages.within(vma.range()));
+        parts.flat_map(|part| self.overlay.tracked.missing(part)).collect()
+    }
+
+    /// A fault at a granted page: the first write after a fork. Says whether it was that.
+    pub fn unshare_at(&mut self, page: usize, access: Access) -> Result<bool> {
+        if access != Access::Write || self.overlay.tracked.at(page).is_none() {
+            return Ok(false);
+        }
+        let Some(vma) = self.vmas.at(page) else { return Ok(false) };
+        let first = page & !(UNSHARE_SIZE - 1);
+        let cluster = first.max(vma.start)..(first + UNSHARE_SIZE).min(vma.end);
+        self.unshare(cluster)?;
+        Ok(true)
+    }
+}

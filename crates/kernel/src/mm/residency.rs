@@ -1,0 +1,102 @@
+//! Being in place: before a task runs user code or touches user memory, the memory of its process must
+//! stand at its addresses, which members of an overlay group take turns at (`overlay.rs`).
+//!
+//! A task enters when it needs to, and is out again as soon as it leaves its vCPU (`sched/presence.rs`).
+//! So one that waits in the kernel is in nobody's way. Entering may wait for another member's time
+//! slice: it is done where a fault may be resolved, with no lock held. For spaces without a group it
+//! costs two memory accesses after each time the task was off its vCPU.
+
+use core::result::Result as Outcome;
+use core::sync::atomic::Ordering;
+
+use occlum_enclave::log;
+use occlum_enclave::usermem::{self, Fault};
+
+use super::{AddressSpace, FaultOutcome};
+use super::space::Space;
+use crate::error::Result;
+use crate::sched::mutex::MutexGuard;
+use crate::sched::presence;
+
+/// Whether the current task may touch user memory now: it is the memory of its process.
+#[inline]
+pub fn is_here() -> bool {
+    presence::is_in()
+}
+
+/// Puts the memory of the current task in place.
+pub fn enter() -> FaultOutcome {
+    let Some(space) = super::current() else { return FaultOutcome::NoMapping };
+    match space.enter() {
+        Ok(()) => FaultOutcome::Resolved,
+        Err(error) => {
+            log!(Error, "no memory to put a process in place: {error:?}");
+            FaultOutcome::OutOfMemory
+        }
+    }
+}
+
+/// The current task goes on with another space.
+pub fn leave() {
+    presence::leave();
+}
+
+/// [`usermem::read`] for the current process; a fault if its memory is not in place.
+#[inline]
+pub fn read(addr: usize, buf: &mut [u8]) -> Outcome<(), Fault> {
+    if is_here() { usermem::read(addr, buf) } else { Err(Fault { address: addr }) }
+}
+
+/// [`usermem::write`], likewise.
+#[inline]
+pub fn write(addr: usize, bytes: &[u8]) -> Outcome<(), Fault> {
+    if is_here() { usermem::write(addr, bytes) } else { Err(Fault { address: addr }) }
+}
+
+/// [`usermem::fill`], likewise.
+#[inline]
+pub fn fill(addr: usize, byte: u8, size: usize) -> Outcome<(), Fault> {
+    if is_here() { usermem::fill(addr, byte, size) } else { Err(Fault { address: addr }) }
+}
+
+/// [`usermem::load_u32`], likewise.
+#[inline]
+pub fn load_u32(addr: usize) -> Outcome<u32, Fault> {
+    if is_here() { usermem::load_u32(addr) } else { Err(Fault { address: addr }) }
+}
+
+/// [`usermem::compare_exchange_u32`], likewise.
+#[inline]
+pub fn compare_exchange_u32(addr: usize, expected: u32, new: u32) -> Outcome<u32, Fault> {
+    if is_here() { usermem::compare_exchange_u32(addr, expected, new) } else { Err(Fault { address: addr }) }
+}
+
+impl AddressSpace {
+    /// Puts this space in place until the current task leaves its vCPU.
+    pub(super) fn enter(&self) -> Result<()> {
+        if presence::is_in_as(self.id) {
+            return Ok(());
+        }
+        loop {
+            presence::enter(self.id);
+            if !self.is_shut.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            presence::leave();
+            if let Some(group) = self.group.get() {
+                drop(group.take_turn(self)?);
+            }
+        }
+    }
+
+    /// Locks this space while it is in place, which it then is until the lock is given up.
+    pub(super) fn lock_resident(&self) -> Result<MutexGuard<'_, Space>> {
+        loop {
+            self.enter()?;
+            let space = self.inner.lock();
+            if space.overlay.is_in_place {
+                return Ok(space);
+            }
+        }
+    }
+}
