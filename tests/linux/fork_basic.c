@@ -210,6 +210,7 @@ static void kernel_writes(void)
 int main(void)
 {
     setvbuf(stdout, 0, _IONBF, 0);
+    alarm(30);
     exit_status();
     divergence();
     nested();

@@ -4,8 +4,9 @@
 //! - [`pi`]: locks whose word names the owner
 //! - [`robust`]: locks whose owner died
 //!
-//! User addresses are unique in the enclave, also for memory that processes share, so the key of a
-//! futex is its address. Waiters hang in hash buckets under spin locks; a wait whose word has changed
+//! User addresses are unique in the enclave, also for memory that processes share, but for what members
+//! of an overlay group have each for itself: the key of a futex is its address and, there, a tag of the
+//! space ([`key_of`]). Waiters hang in hash buckets under spin locks; a wait whose word has changed
 //! already touches neither bucket nor heap.
 //!
 //! Lock order: two buckets by index, then nothing. User memory is read under a bucket lock without
@@ -43,7 +44,7 @@ static TABLE: [Bucket; BUCKETS] =
 /// A thread that waits for one word.
 pub(crate) struct FutexWaiter {
     task: TaskRef,
-    /// The address; changes when the waiter is moved, under both buckets' locks.
+    /// See [`key_of`]; changes when the waiter is moved, under both buckets' locks.
     key: AtomicUsize,
     bitset: u32,
     is_woken: AtomicBool,
@@ -53,10 +54,10 @@ pub(crate) struct FutexWaiter {
 }
 
 impl FutexWaiter {
-    fn new(addr: UserAddr, bitset: u32, pi_tid: Option<u32>) -> Arc<FutexWaiter> {
+    fn new(key: Key, bitset: u32, pi_tid: Option<u32>) -> Arc<FutexWaiter> {
         Arc::new(FutexWaiter {
             task: sched::current(),
-            key: AtomicUsize::new(addr.0),
+            key: AtomicUsize::new(key.0),
             bitset,
             is_woken: AtomicBool::new(false),
             tid: pi_tid.unwrap_or(0),
@@ -85,14 +86,14 @@ pub fn wait(addr: UserAddr, expected: u32, bitset: u32, deadline_ns: Option<u64>
     if user::load_u32(addr)? != expected {
         return err(Errno::EAGAIN, "the word has changed");
     }
-    let waiter = FutexWaiter::new(addr, bitset, None);
+    let waiter = FutexWaiter::new(key_of(addr), bitset, None);
     enqueue_if(&waiter, addr, expected)?;
     sleep(&waiter, deadline_ns)
 }
 
 /// Queues the waiter if the word is still what was expected.
 fn enqueue_if(waiter: &Arc<FutexWaiter>, addr: UserAddr, expected: u32) -> Result<()> {
-    let bucket = bucket_of(addr.0);
+    let bucket = bucket_of(waiter.key.load(Ordering::Relaxed));
     loop {
         bucket.count.fetch_add(1, Ordering::SeqCst);
         let mut waiters = bucket.waiters.lock();
@@ -158,9 +159,10 @@ fn dequeue(waiter: &Arc<FutexWaiter>) -> bool {
 /// for a pi lock.
 pub fn wake(addr: UserAddr, count: usize, bitset: u32) -> Result<usize> {
     check_aligned(addr)?;
+    let key = key_of(addr);
     let mut woken = 0;
     while woken < count {
-        let Some(waiter) = take_waiter(addr, bitset)? else { break };
+        let Some(waiter) = take_waiter(key, bitset)? else { break };
         release(&waiter);
         woken += 1;
     }
@@ -173,15 +175,15 @@ pub(crate) fn wake_at(addr: UserAddr, count: usize) {
     let _ = wake(addr, count, MATCH_ANY);
 }
 
-fn take_waiter(addr: UserAddr, bitset: u32) -> Result<Option<Arc<FutexWaiter>>> {
-    let bucket = bucket_of(addr.0);
+fn take_waiter(key: Key, bitset: u32) -> Result<Option<Arc<FutexWaiter>>> {
+    let bucket = bucket_of(key.0);
     // The waker's store to the word comes before this load, or a waiter could be missed.
     fence(Ordering::SeqCst);
     if bucket.count.load(Ordering::Relaxed) == 0 {
         return Ok(None);
     }
     let mut waiters = bucket.waiters.lock();
-    let meets = |waiter: &Arc<FutexWaiter>| is_at(waiter, addr) && waiter.bitset & bitset != 0;
+    let meets = |waiter: &Arc<FutexWaiter>| is_at(waiter, key) && waiter.bitset & bitset != 0;
     let Some(position) = waiters.iter().position(meets) else { return Ok(None) };
     if waiters[position].is_pi {
         return err(Errno::EINVAL, "a pi waiter");
@@ -208,6 +210,7 @@ pub fn requeue(
 ) -> Result<(usize, usize)> {
     check_aligned(from)?;
     check_aligned(to)?;
+    let (from_key, to_key) = (key_of(from), key_of(to));
     let (mut woken, mut moved) = (0, 0);
     let mut to_wake: Option<Arc<FutexWaiter>> = None;
     loop {
@@ -215,7 +218,7 @@ pub fn requeue(
             release(&waiter);
             woken += 1;
         }
-        let mut pair = lock_pair(from, to);
+        let mut pair = lock_pair(from_key, to_key);
         // Checked once: after the first step the caller's condition has been met.
         if let Some(expected) = expected.filter(|_| woken + moved == 0) {
             match residency::load_u32(from.0) {
@@ -229,15 +232,15 @@ pub fn requeue(
             }
         }
         if woken < wake_count {
-            to_wake = pair.take(from)?;
+            to_wake = pair.take(from_key)?;
             if to_wake.is_none() {
                 return Ok((woken, moved));
             }
             continue;
         }
         while moved < move_count {
-            let Some(waiter) = pair.take(from)? else { break };
-            pair.put(to, waiter);
+            let Some(waiter) = pair.take(from_key)? else { break };
+            pair.put(to_key, waiter);
             moved += 1;
         }
         return Ok((woken, moved));
@@ -276,7 +279,7 @@ struct Pair {
     to_bucket: &'static Bucket,
 }
 
-fn lock_pair(from: UserAddr, to: UserAddr) -> Pair {
+fn lock_pair(from: Key, to: Key) -> Pair {
     let (from_index, to_index) = (bucket_index(from.0), bucket_index(to.0));
     let (from_bucket, to_bucket) = (&TABLE[from_index], &TABLE[to_index]);
     let (from, to) = match from_index.cmp(&to_index) {
@@ -294,7 +297,7 @@ fn lock_pair(from: UserAddr, to: UserAddr) -> Pair {
 }
 
 impl Pair {
-    fn take(&mut self, from: UserAddr) -> Result<Option<Arc<FutexWaiter>>> {
+    fn take(&mut self, from: Key) -> Result<Option<Arc<FutexWaiter>>> {
         let Some(position) = self.from.iter().position(|waiter| is_at(waiter, from)) else {
             return Ok(None);
         };
@@ -305,15 +308,26 @@ impl Pair {
         Ok(self.from.remove(position))
     }
 
-    fn put(&mut self, to: UserAddr, waiter: Arc<FutexWaiter>) {
+    fn put(&mut self, to: Key, waiter: Arc<FutexWaiter>) {
         waiter.key.store(to.0, Ordering::Release);
         self.to_bucket.count.fetch_add(1, Ordering::SeqCst);
         self.to.as_mut().unwrap_or(&mut self.from).push_back(waiter);
     }
 }
 
-fn is_at(waiter: &FutexWaiter, addr: UserAddr) -> bool {
-    waiter.key.load(Ordering::Relaxed) == addr.0
+/// What tells futexes apart.
+#[derive(Clone, Copy)]
+struct Key(usize);
+
+/// Addresses have 45 bits, the lower two of a word's are 0: a key is 43 bits of address under 21 of tag.
+fn key_of(addr: UserAddr) -> Key {
+    const ADDRESS_BITS: u32 = 43;
+    let word = addr.0 >> 2 & ((1 << ADDRESS_BITS) - 1);
+    Key(residency::futex_tag(addr.0) << ADDRESS_BITS | word)
+}
+
+fn is_at(waiter: &FutexWaiter, key: Key) -> bool {
+    waiter.key.load(Ordering::Relaxed) == key.0
 }
 
 fn check_aligned(addr: UserAddr) -> Result<()> {
@@ -325,6 +339,6 @@ fn bucket_of(key: usize) -> &'static Bucket {
 }
 
 fn bucket_index(key: usize) -> usize {
-    // Fibonacci hashing; the low two bits are zero.
-    (key >> 2).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - BUCKETS.trailing_zeros())
+    // Fibonacci hashing.
+    key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - BUCKETS.trailing_zeros())
 }

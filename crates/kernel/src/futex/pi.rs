@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use occlum_abi::Errno;
 
 use super::robust::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
-use super::{FutexWaiter, MATCH_ANY, bucket_of, check_aligned, is_at, release, sleep};
+use super::{FutexWaiter, MATCH_ANY, bucket_of, check_aligned, is_at, key_of, release, sleep};
 use crate::error::{Result, err};
 use crate::mm::residency;
 use crate::process::tree;
@@ -23,7 +23,7 @@ pub fn lock(addr: UserAddr, tid: u32, deadline_ns: Option<u64>) -> Result<()> {
         if try_take(addr, tid)? {
             return Ok(());
         }
-        let waiter = FutexWaiter::new(addr, MATCH_ANY, Some(tid));
+        let waiter = FutexWaiter::new(key_of(addr), MATCH_ANY, Some(tid));
         if enqueue_if_held(&waiter, addr)? {
             // A call that runs again finds the lock given to it meanwhile: it is the owner then.
             return sleep(&waiter, deadline_ns);
@@ -70,7 +70,7 @@ fn try_take(addr: UserAddr, tid: u32) -> Result<bool> {
 
 /// Queues the waiter and marks the word, unless the lock became free.
 fn enqueue_if_held(waiter: &Arc<FutexWaiter>, addr: UserAddr) -> Result<bool> {
-    let bucket = bucket_of(addr.0);
+    let bucket = bucket_of(waiter.key.load(Ordering::Relaxed));
     loop {
         // Outside the lock, so that the page is there.
         user::load_u32(addr)?;
@@ -96,11 +96,12 @@ fn enqueue_if_held(waiter: &Arc<FutexWaiter>, addr: UserAddr) -> Result<bool> {
 
 /// Gives the lock whose word is `word` to its first waiter, or to nobody.
 pub(super) fn hand_over(addr: UserAddr, word: u32, extra: u32) -> Result<()> {
-    let bucket = bucket_of(addr.0);
+    let key = key_of(addr);
+    let bucket = bucket_of(key.0);
     let mut word = word;
     loop {
         let mut waiters = bucket.waiters.lock();
-        let mut positions = waiters.iter().enumerate().filter(|(_, w)| is_at(w, addr) && w.is_pi);
+        let mut positions = waiters.iter().enumerate().filter(|(_, w)| is_at(w, key) && w.is_pi);
         let first = positions.next().map(|(position, waiter)| (position, waiter.tid));
         let has_more = positions.next().is_some();
         drop(positions);

@@ -71,7 +71,30 @@ pub fn compare_exchange_u32(addr: usize, expected: u32, new: u32) -> Outcome<u32
     if is_here() { usermem::compare_exchange_u32(addr, expected, new) } else { Err(Fault { address: addr }) }
 }
 
+/// Ids of spaces that began as members of a group have this bit: what is private to them is at
+/// addresses that others have too.
+pub(super) const OVERLAID: usize = 1 << 62;
+const TAGS: usize = (1 << 21) - 1;
+
+/// What tells the futex at `addr` from those that other processes have there: 0 for shared memory and
+/// in spaces that began without a group.
+pub fn futex_tag(addr: usize) -> usize {
+    let key = presence::key();
+    if key != 0 && key & OVERLAID == 0 {
+        return 0;
+    }
+    super::current().map_or(0, |space| space.futex_tag(addr))
+}
+
 impl AddressSpace {
+    fn futex_tag(&self, addr: usize) -> usize {
+        if self.id & OVERLAID == 0 {
+            return 0;
+        }
+        let is_global = self.inner.lock().vmas.at(addr).is_some_and(|vma| vma.is_global());
+        if is_global { 0 } else { (self.id & !OVERLAID) % TAGS + 1 }
+    }
+
     /// Puts this space in place until the current task leaves its vCPU.
     pub(super) fn enter(&self) -> Result<()> {
         if presence::is_in_as(self.id) {

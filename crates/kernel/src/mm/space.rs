@@ -14,6 +14,7 @@ use super::file::FileIdentity;
 use super::overlay::{Group, Overlay};
 use super::ranges::RangeSet;
 use super::request::MemoryLimits;
+use super::residency::OVERLAID;
 use super::stubs::StubArea;
 use super::territory::Territory;
 use super::vdso;
@@ -118,7 +119,8 @@ impl AddressSpace {
 
     pub(super) fn from_parts(parts: Parts) -> Arc<AddressSpace> {
         static NEXT_ID: AtomicUsize = AtomicUsize::new(1);
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let overlaid = if parts.overlay.group.is_none() { 0 } else { OVERLAID };
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed) | overlaid;
         let threads = Arc::new(AtomicUsize::new(0));
         let Parts { vmas, territory, granted, brk, stubs, limits, overlay } = parts;
         let group = overlay.group.clone().map_or_else(Once::new, Once::initialized);

@@ -39,6 +39,11 @@ pub fn is_in() -> bool {
     PRESENT[vcpu::index()].load(Ordering::Relaxed) != 0
 }
 
+/// The key the current task is present under, or 0.
+pub fn key() -> usize {
+    PRESENT[vcpu::index()].load(Ordering::Relaxed)
+}
+
 /// Whether the current task is present under this key.
 pub fn is_in_as(key: usize) -> bool {
     PRESENT[vcpu::index()].load(Ordering::Relaxed) == key
