@@ -21,7 +21,13 @@ use crate::sched::presence;
 /// Whether the current task may touch user memory now: it is the memory of its process.
 #[inline]
 pub fn is_here() -> bool {
-    presence::is_in()
+    presence::is_in() || is_undisturbed()
+}
+
+/// Enters if no other member took the turn while the task was off its vCPU. Never waits.
+#[cold]
+fn is_undisturbed() -> bool {
+    super::current().is_some_and(|space| space.try_enter())
 }
 
 /// Puts the memory of the current task in place.
@@ -101,15 +107,22 @@ impl AddressSpace {
             return Ok(());
         }
         loop {
-            presence::enter(self.id);
-            if !self.is_shut.load(Ordering::SeqCst) {
+            if self.try_enter() {
                 return Ok(());
             }
-            presence::leave();
             if let Some(group) = self.group.get() {
                 drop(group.take_turn(self)?);
             }
         }
+    }
+
+    fn try_enter(&self) -> bool {
+        presence::enter(self.id);
+        if self.is_shut.load(Ordering::SeqCst) {
+            presence::leave();
+            return false;
+        }
+        true
     }
 
     /// Locks this space while it is in place, which it then is until the lock is given up.

@@ -26,16 +26,12 @@ const AT_FDCWD: i32 = -100;
 const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
 const AT_EMPTY_PATH: u32 = 0x1000;
 
-const NO_FORK: &str = "a child with a copy of the memory (fork) needs overlay groups";
-
 pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(56, "clone", &[Arg::Hex, Arg::Ptr, Arg::Ptr, Arg::Ptr, Arg::Hex], sys_clone)
-        .but("no namespaces; without CLONE_VM it fails: a child with a copy of the memory needs overlay groups"),
-    Syscall::full(57, "fork", &[], sys_fork)
-        .never(NO_FORK),
+        .but("no namespaces"),
+    Syscall::full(57, "fork", &[], sys_fork),
     Syscall::full(58, "vfork", &[], sys_vfork),
-    Syscall::full(59, "execve", &[Arg::Path, Arg::Ptr, Arg::Ptr], sys_execve)
-        .but("a program at fixed addresses can't start while another process has them"),
+    Syscall::full(59, "execve", &[Arg::Path, Arg::Ptr, Arg::Ptr], sys_execve),
     Syscall::full(60, "exit", &[Arg::Int], sys_exit),
     Syscall::full(61, "wait4", &[Arg::Int, Arg::Ptr, Arg::Hex, Arg::Ptr], sys_wait4),
     Syscall::full(218, "set_tid_address", &[Arg::Ptr], sys_set_tid_address),
@@ -45,12 +41,11 @@ pub(super) const CALLS: &[Syscall] = &[
         .but("descriptors and directories; no namespaces"),
     Syscall::full(273, "set_robust_list", &[Arg::Ptr, Arg::Uint], sys_set_robust_list),
     Syscall::full(274, "get_robust_list", &[Arg::Int, Arg::Ptr, Arg::Ptr], sys_get_robust_list),
-    Syscall::full(322, "execveat", &[Arg::Fd, Arg::Path, Arg::Ptr, Arg::Ptr, Arg::Hex], sys_execveat)
-        .but("a program at fixed addresses can't start while another process has them"),
+    Syscall::full(322, "execveat", &[Arg::Fd, Arg::Path, Arg::Ptr, Arg::Ptr, Arg::Hex], sys_execveat),
     Syscall::full(424, "pidfd_send_signal", &[Arg::Fd, Arg::Signal, Arg::Ptr, Arg::Hex], sys_pidfd_send_signal),
     Syscall::full(434, "pidfd_open", &[Arg::Int, Arg::Hex], sys_pidfd_open),
     Syscall::full(435, "clone3", &[Arg::Ptr, Arg::Uint], sys_clone3)
-        .but("no namespaces, set_tid or cgroups; without CLONE_VM it fails: fork needs overlay groups"),
+        .but("no namespaces, set_tid or cgroups"),
 ];
 
 fn sys_clone(call: &mut Call<'_>) -> Result<usize> {
@@ -71,8 +66,10 @@ fn sys_clone(call: &mut Call<'_>) -> Result<usize> {
     clone::clone(call.thread, call.context, &request).map(|tid| tid as usize)
 }
 
-fn sys_fork(_: &mut Call<'_>) -> Result<usize> {
-    err(Errno::ENOSYS, NO_FORK)
+fn sys_fork(call: &mut Call<'_>) -> Result<usize> {
+    let request =
+        clone::Request { exit_signal: Signal::CHLD.number(), ..clone::Request::default() };
+    clone::clone(call.thread, call.context, &request).map(|tid| tid as usize)
 }
 
 fn sys_vfork(call: &mut Call<'_>) -> Result<usize> {
