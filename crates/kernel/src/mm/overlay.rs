@@ -39,8 +39,12 @@ use crate::sched::mutex::MutexGuard;
 use crate::sched::presence::{self, DEPARTURES, Urgency};
 use crate::sched::{Mutex, SpinLock, WaitQueue, timer};
 
-/// How long a member may run while others wait.
+/// How long a member may run while others wait, at least.
 const SLICE_NS: u64 = 2_000_000;
+/// A turn is this many times as long as it took to put the member in place, so that members with much
+/// memory of their own don't spend their time changing places; but never longer than the limit.
+const TURN_PER_COST: u64 = 10;
+const TURN_MAX_NS: u64 = 300_000_000;
 
 /// The content of a page that is not in place; several members may have it.
 pub(super) type SavedPage = Arc<Pages>;
@@ -65,6 +69,13 @@ impl Overlay {
     }
 }
 
+/// When the turn of a member ends that was put in place since `begun_ns`.
+fn end_of_turn(begun_ns: u64) -> u64 {
+    let now = timer::now_ns();
+    let cost = now.saturating_sub(begun_ns);
+    now + cost.saturating_mul(TURN_PER_COST).clamp(SLICE_NS, TURN_MAX_NS)
+}
+
 /// Spaces that take turns.
 pub(super) struct Group {
     /// Who is in place; held by who changes that.
@@ -87,7 +98,8 @@ struct Members {
 pub(super) struct Turn {
     id: usize,
     space: Weak<AddressSpace>,
-    since_ns: u64,
+    /// Until then it need not give way.
+    ends_ns: u64,
 }
 
 impl Group {
@@ -99,7 +111,7 @@ impl Group {
         }
         let first = (space.id, Arc::downgrade(space));
         let group = Arc::new(Group {
-            turn: Mutex::new(Turn { id: first.0, space: first.1.clone(), since_ns: 0 }),
+            turn: Mutex::new(Turn { id: first.0, space: first.1.clone(), ends_ns: 0 }),
             members: SpinLock::new(Members { list: alloc::vec![first], is_closed: false }),
             orphans: SpinLock::new(RangeSet::new()),
             estate: SpinLock::new(None),
@@ -147,11 +159,11 @@ impl Group {
         if turn.id == space.id {
             return Ok(turn);
         }
-        match turn.space.upgrade() {
-            Some(resident) => self.replace(&resident, space, turn.since_ns)?,
+        let begun_ns = match turn.space.upgrade() {
+            Some(resident) => self.replace(&resident, space, turn.ends_ns)?,
             None => self.succeed(space)?,
-        }
-        *turn = Turn { id: space.id, space: space.this.clone(), since_ns: timer::now_ns() };
+        };
+        *turn = Turn { id: space.id, space: space.this.clone(), ends_ns: end_of_turn(begun_ns) };
         space.is_shut.store(false, Ordering::SeqCst);
         Ok(turn)
     }
@@ -166,33 +178,36 @@ impl Group {
         }
     }
 
-    fn replace(&self, resident: &AddressSpace, space: &AddressSpace, since_ns: u64) -> Result<()> {
+    /// Returns when it began to exchange pages.
+    fn replace(&self, resident: &AddressSpace, space: &AddressSpace, ends_ns: u64) -> Result<u64> {
         presence::leave();
         let is_gone = || (!presence::ask(resident.id, Urgency::Patient)).then_some(());
         // Whether it left or its time is over: next it is made to.
-        let _ = DEPARTURES.wait_until(Some(since_ns + SLICE_NS), false, is_gone);
+        let _ = DEPARTURES.wait_until(Some(ends_ns), false, is_gone);
         self.shut(resident);
+        let begun_ns = timer::now_ns();
         let mut from = resident.inner.lock();
         let mut to = space.inner.lock();
         let before = from.layout();
         to.territory.take_estate(from.territory.give_estate());
         let switched = self.switch(Some((&mut from, resident.id)), &before, &mut to, space.id);
-        if switched.is_err() {
+        if let Err(error) = switched {
             from.territory.take_estate(to.territory.give_estate());
             resident.is_shut.store(false, Ordering::SeqCst);
-            return switched;
+            return Err(error);
         }
         from.overlay.is_in_place = false;
         to.overlay.is_in_place = true;
-        Ok(())
+        Ok(begun_ns)
     }
 
-    /// The member in place has ended: goes on with what it left.
-    fn succeed(&self, space: &AddressSpace) -> Result<()> {
+    /// The member in place has ended: goes on with what it left. Returns when it began.
+    fn succeed(&self, space: &AddressSpace) -> Result<u64> {
         let left = self.estate_left.wait_until(None, false, || self.estate.lock().take());
         let Ok((estate, before)) = left else {
             unreachable!("an endless uninterruptible wait ended");
         };
+        let begun_ns = timer::now_ns();
         let mut to = space.inner.lock();
         to.territory.take_estate(estate);
         if let Err(error) = self.switch(None, &before, &mut to, space.id) {
@@ -200,7 +215,7 @@ impl Group {
             return Err(error);
         }
         to.overlay.is_in_place = true;
-        Ok(())
+        Ok(begun_ns)
     }
 
     /// Exchanges pages and permissions. If it fails for want of kernel memory nothing has changed.

@@ -10,6 +10,10 @@ use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use occlum_abi::layout::MAX_VCPUS;
 use occlum_enclave::{host, vcpu};
 
+use alloc::vec::Vec;
+
+use spin::Mutex;
+
 use super::wait::WaitQueue;
 
 /// The key under which the task of each vCPU is present; 0 is none.
@@ -19,10 +23,13 @@ static ASKED: [AtomicU8; MAX_VCPUS] = [const { AtomicU8::new(0) }; MAX_VCPUS];
 /// Who asked waits here, with [`ask`] as the condition.
 pub static DEPARTURES: WaitQueue = WaitQueue::new();
 
+/// Keys of tasks that were preempted: not on a vCPU, but not done with their turn either.
+static ASIDE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
 /// How to ask those who are present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// Tell when you leave.
+    /// Tell when you leave. One that was preempted counts as present.
     Patient,
     /// Leave now: user code is interrupted.
     Urgent,
@@ -63,10 +70,39 @@ pub fn leave() {
     }
 }
 
+/// A task that let others go first, and will go on as soon as it may.
+pub struct Aside {
+    key: usize,
+}
+
+/// The current task leaves its vCPU although it could go on.
+pub fn step_aside() -> Aside {
+    let key = key();
+    if key != 0 {
+        ASIDE.lock().push(key);
+        leave();
+    }
+    Aside { key }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        if self.key == 0 {
+            return;
+        }
+        let mut aside = ASIDE.lock();
+        if let Some(index) = aside.iter().position(|&key| key == self.key) {
+            aside.swap_remove(index);
+        }
+        // Who asked meanwhile was not noted on this vCPU.
+        ASKED[vcpu::index()].store(1, Ordering::SeqCst);
+    }
+}
+
 /// Whether some vCPU is present under `key`; if so, [`DEPARTURES`] is woken when one of them leaves.
 pub fn ask(key: usize, urgency: Urgency) -> bool {
     let is_present = |index: usize| PRESENT[index].load(Ordering::SeqCst) == key;
-    let mut is_any = false;
+    let mut is_any = urgency == Urgency::Patient && ASIDE.lock().contains(&key);
     for index in (0..vcpu::count()).filter(|&index| is_present(index)) {
         ASKED[index].store(1, Ordering::SeqCst);
         // It may have left before it could see that.

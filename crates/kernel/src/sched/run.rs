@@ -197,7 +197,7 @@ pub fn clear_interrupt() {
 /// Lets other runnable tasks of this vCPU go first.
 pub fn yield_now() {
     // Before looking for others: it may make one runnable.
-    presence::leave();
+    let _aside = presence::step_aside();
     let Some(next) = pop_local() else { return };
     let now = stop_clock();
     requeue(current());
