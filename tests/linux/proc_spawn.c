@@ -22,6 +22,18 @@
     } while (0)
 
 extern char **environ;
+/* Stops; goes on until SIGUSR1, so that the parent can see it continued before it ends. */
+static int stop_then_wait(void) {
+    sigset_t set;
+    int signal;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    raise(SIGSTOP);
+    sigwait(&set, &signal);
+    return 7;
+}
+
 static char self[4096];
 
 static pid_t spawn(const char *role, const char *more) {
@@ -35,7 +47,7 @@ static int role(char **args) {
     const char *name = args[1];
     if (!strcmp(name, "exit")) return atoi(args[2]);
     if (!strcmp(name, "kill")) return raise(atoi(args[2])), 99;
-    if (!strcmp(name, "stop")) return raise(SIGSTOP), 7;
+    if (!strcmp(name, "stop")) return stop_then_wait();
     if (!strcmp(name, "cloexec")) return fcntl(atoi(args[2]), F_GETFD) == -1 && errno == EBADF ? 0 : 1;
     if (!strcmp(name, "keep")) return fcntl(atoi(args[2]), F_GETFD) == -1;
     if (!strcmp(name, "sleep")) return pause(), 0;
@@ -70,6 +82,7 @@ static void stopping(void) {
     CHECK(waitpid(pid, &status, WNOHANG | WUNTRACED) == 0);
     CHECK(kill(pid, SIGCONT) == 0);
     CHECK(waitpid(pid, &status, WCONTINUED) == pid && WIFCONTINUED(status));
+    CHECK(kill(pid, SIGUSR1) == 0);
     CHECK(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 7);
     pid = spawn("sleep", NULL);
     CHECK(kill(pid, SIGSTOP) == 0 && waitpid(pid, &status, WUNTRACED) == pid);
