@@ -207,13 +207,6 @@ pub fn call(call: Ocall, args: [u64; 5]) -> Untrusted<i64> {
     Untrusted::new(ocall(call, args).0)
 }
 
-/// Like [`call`], with the call's second result.
-pub fn call_two(call: Ocall, args: [u64; 5]) -> (Untrusted<i64>, Untrusted<u64>) {
-    assert!(call as u64 >= Ocall::Read as u64, "{call:?} has its own function");
-    let (value, second) = ocall(call, args);
-    (Untrusted::new(value), Untrusted::new(second))
-}
-
 fn ocall(call: Ocall, args: [u64; 5]) -> (i64, u64) {
     let components = user::all_components();
     user::evict_resident();

@@ -301,12 +301,6 @@ pub enum Direction {
     Ends,
 }
 
-impl Direction {
-    pub fn ends_if(ends: bool) -> Direction {
-        if ends { Direction::Ends } else { Direction::Stays }
-    }
-}
-
 impl Drop for End {
     fn drop(&mut self) {
         let has_unread = self.incoming().forget_content();

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use occlum_abi::Errno;
 
 use super::pending::QueueFull;
-use super::{Action, DefaultAction, SigInfo, SigSet, Signal};
+use super::{Action, SigInfo, SigSet, Signal};
 use crate::error::{Error, Result};
 use crate::process::{Process, Resource, Thread, ThreadState, Work, exit};
 
@@ -128,9 +128,4 @@ fn limit(process: &Process) -> usize {
 
 fn too_many(_: QueueFull) -> Error {
     Error::new(Errno::EAGAIN, "RLIMIT_SIGPENDING reached")
-}
-
-/// Whether the default action of a signal ends the process.
-pub fn is_fatal_by_default(signal: Signal) -> bool {
-    matches!(signal.default_action(), DefaultAction::Terminate | DefaultAction::Core)
 }
