@@ -1,8 +1,8 @@
 """The command line: the only part that prints or exits.
 
-`main` is the ``occlum`` command. ``run`` goes a short way of its own (`occlum.cli.run`), because
-its cost is paid with every program; the others are click commands in `occlum.cli.commands`, each of
-which imports what it needs when it is called.
+`main` is the ``occlum`` command. `occlum.cli.verbs` lists the verbs; each is a module of its own
+that is imported when it is called, most as click commands (`occlum.cli.group`), some directly
+because their cost is paid with every program.
 """
 
 from __future__ import annotations
@@ -27,11 +27,21 @@ def main() -> NoReturn:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if arguments[:1] == ["run"] and arguments[1:2] != ["--help"]:
-        from occlum.cli.run import run
+    from occlum.cli import verbs
 
-        run(arguments[1:])
-    from occlum.cli.commands import invoke
+    verb = arguments[0] if arguments else ""
+    if verb in ("", "-h", "--help"):
+        print(verbs.help_text())
+        return 0 if verb else 2
+    if verb == "--version":
+        arguments = ["version"]
+    if verb in verbs.DIRECT and arguments[1:2] not in (["--help"], ["-h"]):
+        import importlib
+
+        module, function = verbs.DIRECT[verb]
+        status: int = getattr(importlib.import_module(module), function)(arguments[1:])
+        return status
+    from occlum.cli.group import invoke
 
     return invoke(arguments)
 

@@ -1,0 +1,66 @@
+"""The verbs of ``occlum``: one module each, imported when it is called.
+
+A module ``occlum.cli.verbs.VERB`` (``-`` becomes ``_``; a Python keyword gets a ``_`` at its end)
+has one click command named ``command``, whose docstring begins with the summary that stands here.
+Verbs in `DIRECT` take a short way without click, because their cost is paid with every call; their
+module here serves help, manual pages and completion. Nothing is imported for ``occlum --help``.
+"""
+
+from __future__ import annotations
+
+SECTIONS: dict[str, dict[str, str]] = {
+    "Instances": {
+        "new": "Make a new instance in DIRECTORY, which must not exist yet.",
+        "init": "Make the current directory an instance.",
+        "status": "Print the state of this instance: initialized, built or running.",
+    },
+    "Images": {
+        "add": "Copy PROGRAMS from this machine into the image, with all they need.",
+        "build": "Build the enclave of this instance: file-system image, measurement, signature.",
+        "print": "Print the measurement of the enclave, or of its signer's key.",
+    },
+    "Running": {
+        "run": "Run PROGRAM, an absolute path in the image, with ARGUMENTS to its end.",
+    },
+    "About Occlum": {
+        "version": "Print the version.",
+    },
+}
+
+# verb -> (module, function of the arguments after the verb)
+DIRECT = {
+    "run": ("occlum.cli.run", "run"),
+}
+
+
+def summaries() -> dict[str, str]:
+    """Summary of each verb, in the order of help."""
+    return {name: text for verbs in SECTIONS.values() for name, text in verbs.items()}
+
+
+def module_name(verb: str) -> str:
+    """The module that holds the verb's command."""
+    name = verb.replace("-", "_")
+    if name in ("import", "global", "with"):
+        name += "_"
+    return f"{__name__}.{name}"
+
+
+def help_text() -> str:
+    """What ``occlum --help`` prints."""
+    lines = [
+        "Usage: occlum [OPTIONS] COMMAND [ARGS]...",
+        "",
+        "  Run unmodified Linux programs inside an Intel SGX enclave.",
+    ]
+    width = max(map(len, summaries()))
+    for section, verbs in SECTIONS.items():
+        lines += ["", f"{section}:"]
+        lines += [f"  {name:<{width}}  {text.rstrip('.')}" for name, text in verbs.items()]
+    lines += [
+        "",
+        "Options:",
+        "  -h, --help  Show this message; occlum COMMAND --help shows one command's.",
+        "  --version   Print the version.",
+    ]
+    return "\n".join(lines)

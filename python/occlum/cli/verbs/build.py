@@ -1,0 +1,41 @@
+"""``occlum build``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--sgx-mode",
+    envvar="SGX_MODE",
+    default="SIM",
+    show_default=True,
+    type=click.Choice(["SIM", "HW"], case_sensitive=False),
+    show_envvar=True,
+    help="The CPU to build for: simulated, or SGX hardware.",
+)
+@click.option(
+    "--sign-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PEM",
+    help="RSA-3072 key with exponent 3; otherwise a generated debug key.",
+)
+@click.option("-f", "--force", is_flag=True, help="Build everything again.")
+def command(sgx_mode: str, sign_key: Path | None, force: bool) -> None:
+    """Build the enclave of this instance: file-system image, measurement, signature."""
+    from occlum import instance
+    from occlum.cli.progress import Terminal
+    from occlum.config import CpuMode
+    from occlum.image.build import Request, build
+
+    here = instance.find(Path.cwd())
+    request = Request(mode=CpuMode(sgx_mode.upper()), sign_key=sign_key, from_scratch=force)
+    with Terminal() as progress:
+        outcome = build(here, request, progress)
+    for line in outcome.notes:
+        click.echo(f"note: {line}", err=True)
+    click.echo("nothing changed" if outcome.is_unchanged else "built")
+    click.echo(f"mrenclave {outcome.mrenclave.hex()}")
