@@ -7,23 +7,33 @@ because their cost is paid with every program.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from occlum.errors import Error
 
 
 def main() -> NoReturn:
     """Entry of the ``occlum`` command."""
-    arguments = sys.argv[1:]
+    sys.exit(guarded(lambda: _dispatch(sys.argv[1:])))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit status of the work; its errors are printed as a person needs them."""
     try:
-        status = _dispatch(arguments)
+        return work()
     except KeyboardInterrupt:
-        status = 130
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; what is buffered must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except Exception as error:
-        status = _explain(error)
-    sys.exit(status)
+        return _explain(error)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -43,14 +43,19 @@ def unknown(verb: str) -> UsageError:
 
 
 def invoke(arguments: list[str]) -> int:
-    """Run the command; returns the exit status. Errors of ours pass through."""
+    """Run a verb; returns the exit status. Errors of ours pass through."""
+    return invoke_command(cli, arguments, "occlum")
+
+
+def invoke_command(group: click.Command, arguments: list[str], name: str) -> int:
+    """Run a command under its name; returns the exit status."""
     try:
-        status = cli.main(args=arguments, prog_name="occlum", standalone_mode=False)
+        status = group.main(args=arguments, prog_name=name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 2
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "occlum"
+        command = error.ctx.command_path if error.ctx else name
         if command == "occlum" and arguments[0] not in verbs.summaries():
             raise unknown(arguments[0]) from None
         raise UsageError(error.format_message().rstrip("."), hint=f"{command} --help") from None

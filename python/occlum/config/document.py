@@ -1,4 +1,4 @@
-"""JSON with comments, read so that every value knows its line.
+"""JSON with comments, read so that every value knows its line (YAML: `occlum.config.yaml`).
 
 ``read`` gives a `Document`: the plain Python value and the line of each value by its path, which
 is what lets `occlum.config` say "Occlum.json:4". Accepted beyond RFC 8259: ``//`` and ``/* */``
@@ -52,6 +52,10 @@ def read(path: Path) -> Document:
         ) from None
     except (OSError, UnicodeDecodeError) as problem:
         raise ConfigError(f"{path} can't be read: {problem}") from None
+    if path.suffix in (".yaml", ".yml"):
+        from occlum.config.yaml import parse_yaml
+
+        return parse_yaml(text, path.name)
     return parse(text, path.name)
 
 

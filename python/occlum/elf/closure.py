@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,6 +34,8 @@ _MUSL_LIBC = ("libc.so", "libc.musl-x86_64.so.1")
 
 class LibraryError(Error):
     """A library that something needs is not there."""
+
+    code = "library-missing"
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,18 @@ def interpreter(path: Path) -> Path | None:
     return Path(named) if named else None
 
 
-def libraries(path: Path, loader: Path | None = None) -> list[Library]:
+def libraries(
+    path: Path, loader: Path | None = None, beside: Mapping[str, Path] | None = None
+) -> list[Library]:
     """Every library that ``path`` needs, directly or not; raises `LibraryError`.
 
     ``loader`` is the ELF interpreter that will load them, where ``path`` itself names none.
+    ``beside`` are libraries by name that are taken when the loader's own ways lead nowhere: a
+    program that comes as a directory may load them itself, as Java does with libjvm.so.
     """
     loader = interpreter(path) or loader
-    search = _Search(is_musl=loader is not None and loader.name.startswith(_MUSL_LOADER))
+    is_musl = loader is not None and loader.name.startswith(_MUSL_LOADER)
+    search = _Search(is_musl=is_musl, beside=beside or {})
     found: dict[str, Library] = {}
     waiting = deque([_open(path, ())])
     while waiting:
@@ -87,8 +94,9 @@ def _open(path: Path, loaders: tuple[_Object, ...]) -> _Object:
 
 
 class _Search:
-    def __init__(self, *, is_musl: bool) -> None:
+    def __init__(self, *, is_musl: bool, beside: Mapping[str, Path]) -> None:
         self._is_musl = is_musl
+        self._beside = beside
 
     def is_loader(self, name: str) -> bool:
         """Whether the name means the loader itself, which is copied as the interpreter."""
@@ -103,6 +111,8 @@ class _Search:
             path = Path(os.path.normpath(candidate))
             if _is_library(path):
                 return Library(name, path, needed_by.path)
+        if name in self._beside:
+            return Library(name, self._beside[name], needed_by.path)
         raise LibraryError(
             f"{needed_by.path} needs {name}, which is not on this machine",
             hint=f"install the package that has {name}, or put it into image/usr/lib by hand",

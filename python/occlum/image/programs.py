@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,11 +41,12 @@ _MAX_SCRIPT_DEPTH = 4
 
 @dataclass(frozen=True)
 class Added:
-    """What `add` did; ``programs`` are paths in the image."""
+    """What `add` did; ``programs`` are paths in the image, ``problems`` did not stop it."""
 
     programs: tuple[Path, ...]
     copied: int
     unchanged: int
+    problems: tuple[str, ...] = ()
 
 
 def add(image: Path, names: Iterable[Path], *, python_packages: Iterable[str] = ()) -> Added:
@@ -54,12 +55,12 @@ def add(image: Path, names: Iterable[Path], *, python_packages: Iterable[str] = 
     A name without a slash is looked up in PATH; a directory is copied with the libraries its
     files need. ``python_packages`` are distributions of the current Python environment.
     """
-    adder = _Adder(Tree(image))
+    adder = Adder(Tree(image))
     paths = [_find(name) for name in names]
     places = tuple(adder.directory(p) if p.is_dir() else adder.program(p) for p in paths)
     if packages := tuple(python_packages):
         adder.python_packages(packages)
-    return Added(places, adder.tree.copied, adder.tree.unchanged)
+    return Added(places, adder.tree.copied, adder.tree.unchanged, tuple(adder.problems))
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def complete(image: Path, files: Iterable[Path]) -> Completed:
     left as it is. A library that is nowhere is a problem to tell, not an error: the program may
     have its own way to find it.
     """
-    adder = _Adder(Tree(image))
+    adder = Adder(Tree(image))
     brought: list[Path] = []
     problems: list[str] = []
     for file in files:
@@ -99,11 +100,16 @@ def _find(name: Path) -> Path:
     return Path(os.path.abspath(name))
 
 
-class _Adder:
-    """Adds to one tree; each file's libraries are looked at once."""
+class Adder:
+    """Adds to one tree; each file's libraries are looked at once.
+
+    ``problems`` gathers what a directory's files need and nothing has: a directory may hold parts
+    that nobody uses, so that is worth telling but stops nothing.
+    """
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
+        self.problems: list[str] = []
         self._seen: set[Path] = set()
         self._loader: Path | None = None
         self._pythons: list[runtimes.Python] = []
@@ -117,7 +123,7 @@ class _Adder:
             return place
         self._seen.add(real)
         if is_elf(real):
-            self._libraries(real)
+            self.libraries(real)
         elif (interpreter := _script_interpreter(real)) is not None:
             if depth == _MAX_SCRIPT_DEPTH:
                 raise ImageError(f"{path} is a script whose interpreter is a script, and so on")
@@ -127,11 +133,33 @@ class _Adder:
         self._runtime(path, real)
         return place
 
-    def directory(self, path: Path) -> Path:
-        """A directory as it is, with the libraries that its files need."""
-        for file in self.tree.add_tree(path, lambda _: True):
-            self._file(file)
-        return path
+    def directory(
+        self,
+        path: Path,
+        to: Path | None = None,
+        is_wanted: Callable[[Path], bool] = lambda _: True,
+    ) -> Path:
+        """A directory as it is, with the libraries that its files need; under ``to`` if given."""
+        files = list(self.tree.add_tree(path, is_wanted, to))
+        beside = {file.name: file for file in reversed(files)}
+        for file in files:
+            self._file_of_directory(file, path.resolve(), beside)
+        return to or path
+
+    def _file_of_directory(self, file: Path, root: Path, beside: dict[str, Path]) -> None:
+        if file in self._seen or not is_elf(file) or not _is_loadable(file):
+            return
+        self._seen.add(file)
+        try:
+            self.libraries(file, root, beside)
+        except closure.LibraryError as problem:
+            self.problems.append(str(problem))
+
+    def file(self, source: Path, target: Path) -> Path:
+        """One file to a place of its own, without what it needs; returns where its links end."""
+        real = source.resolve()
+        self.tree.copy_to(real, target)
+        return real
 
     def _place(self, path: Path) -> tuple[Path, Path]:
         """Copy the program itself: (path in the image, path here at the end of its links)."""
@@ -157,7 +185,7 @@ class _Adder:
         """A file that is in the tree already: its libraries, if it is for this machine."""
         if path not in self._seen and is_elf(path) and _is_loadable(path):
             self._seen.add(path)
-            self._libraries(path)
+            self.libraries(path)
 
     def missing_libraries(self, program: Path) -> list[Path]:
         """Add what a program in the image needs and the image lacks; static ones need nothing."""
@@ -182,12 +210,17 @@ class _Adder:
         is_own = library.path.is_relative_to(self.tree.root)
         return is_own or self.tree.has(library.path) or any(map(self.tree.has, places))
 
-    def _libraries(self, path: Path) -> None:
+    def libraries(
+        self, path: Path, root: Path | None = None, beside: dict[str, Path] | None = None
+    ) -> None:
+        """The loader and libraries of a file; those under ``root`` are in the image already."""
         loader = closure.interpreter(path)
         if loader is not None:
             self._loader = self._loader or loader
             self.tree.add(loader)
-        for library in closure.libraries(path, self._loader):
+        for library in closure.libraries(path, self._loader, beside):
+            if root is not None and library.path.resolve().is_relative_to(root):
+                continue
             real = self.tree.add(library.path)
             if real in self._seen:
                 continue

@@ -2,7 +2,7 @@
 libraries read.
 
 The tree is merged-usr (``/bin`` is a link to ``usr/bin``, and so on) as on current distributions,
-so that a program is found under either name.
+so that a program is found under either name. The files of ``/etc`` are those of the bundled BOM.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from occlum import config
+from occlum.bom import TEMPLATES
 from occlum.instance import Instance, InstanceError
 
 DIRECTORIES = {
@@ -44,21 +45,6 @@ LINKS = {
     "sbin": "usr/sbin",
     "var/run": "../run",
     "etc/mtab": "../proc/self/mounts",
-}
-
-FILES = {
-    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n"
-    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-    "etc/group": "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n",
-    "etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"
-    "networks: files\nprotocols: files\nservices: files\n",
-    "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
-    "etc/hostname": "occlum\n",
-    "etc/resolv.conf": "",
-    "etc/protocols": "ip 0 IP\nicmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6 41 IPv6\n",
-    "etc/services": "domain 53/tcp\ndomain 53/udp\nhttp 80/tcp\nhttps 443/tcp\n",
-    "etc/shells": "/bin/sh\n",
-    "etc/os-release": 'NAME="Occlum"\nID=occlum\nPRETTY_NAME="Occlum"\n',
 }
 
 
@@ -95,8 +81,8 @@ def _fill(instance: Instance) -> None:
         path.chmod(mode)
     for name, target in LINKS.items():
         (instance.image / name).symlink_to(target)
-    for name, text in FILES.items():
-        (instance.image / name).write_text(text, encoding="ascii")
+    for file in sorted((TEMPLATES / "etc").iterdir()):
+        shutil.copyfile(file, instance.image / "etc" / file.name)
     for directory in (instance.initfs, instance.build.root, instance.run):
         directory.mkdir()
     instance.config.write_text(config.default_text(), encoding="utf-8")

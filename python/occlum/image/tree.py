@@ -6,6 +6,8 @@ the image and never out of it, so ``image/bin -> /usr/bin`` writes to ``image/us
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -18,18 +20,34 @@ from occlum.errors import Error
 _MAX_LINKS = 40
 
 
+_HINTS = {
+    errno.ENOSPC: "make room on the disk; what is there already is whole",
+    errno.EACCES: "the file or the image belongs to somebody else",
+}
+
+
 class ImageError(Error):
     """Something can't be put into the image."""
+
+    code = "image"
+
+
+def _hear_nothing(action: str, place: Path, source: str) -> None:
+    """The listener of a tree that nobody watches."""
 
 
 @dataclass
 class Tree:
-    """``image/``. ``copied`` and ``unchanged`` count files and links."""
+    """``image/``. ``copied`` and ``unchanged`` count files and links; ``places`` are all of them.
+
+    ``listen`` hears each change: what (``copy``, ``link``), where, and from where or to what.
+    """
 
     root: Path
     copied: int = 0
     unchanged: int = 0
-    _done: set[str] = field(default_factory=set)
+    places: set[str] = field(default_factory=set)
+    listen: Callable[[str, Path, str], None] = _hear_nothing
 
     def add(self, path: Path) -> Path:
         """Copy a file of this machine, with the chain of links that leads to it.
@@ -59,7 +77,8 @@ class Tree:
         ``is_wanted`` decides on every entry; an unwanted directory is not entered.
         """
         target = to or source.resolve()
-        self._mirror_directory_links(source)
+        if to is None:
+            self._mirror_directory_links(source)
         self.make_directory(target)
         for entry in sorted(os.scandir(source), key=lambda entry: entry.name):
             path = Path(entry.path)
@@ -86,20 +105,20 @@ class Tree:
 
     def make_directory(self, path: Path) -> None:
         """A directory and its parents; one that is there stays as it is."""
-        self._place(path).mkdir(parents=True, exist_ok=True)
+        self._make_directories(self._place(path))
 
-    def link(self, path: Path, target: str) -> None:
-        """A symbolic link; anything that is there is replaced."""
+    def link(self, path: Path, target: str) -> bool:
+        """A symbolic link; anything that is there is replaced, but a directory: returns False."""
         place = self._place(path.parent) / path.name
         if place.is_symlink() and os.readlink(place) == target:
             self._count(place, changed=False)
-            return
+            return True
         if place.is_dir() and not place.is_symlink():
-            return  # A real directory takes the files one by one; see `_alias`.
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)
-        place.symlink_to(target)
+            return False  # A real directory takes the files one by one; see `_alias`.
+        self._replace_by_link(place, target)
+        self.listen("link", place, target)
         self._count(place, changed=True)
+        return True
 
     def has(self, path: Path) -> bool:
         """Whether the path leads to something in the image."""
@@ -115,20 +134,47 @@ class Tree:
             if (there.st_size, there.st_mtime_ns) == (status.st_size, status.st_mtime_ns):
                 self._count(place, changed=False)
                 return
-        place.parent.mkdir(parents=True, exist_ok=True)
+        self._replace_by_copy(source, place)
+        self.listen("copy", place, str(source))
+        self._count(place, changed=True)
+
+    def _make_directories(self, place: Path) -> None:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise ImageError(
+                f"the directory {place} can't be made: {problem.strerror}", code="image-write"
+            ) from None
+
+    def _replace_by_link(self, place: Path, target: str) -> None:
+        self._make_directories(place.parent)
+        try:
+            place.unlink(missing_ok=True)
+            place.symlink_to(target)
+        except OSError as problem:
+            raise ImageError(
+                f"the link {place} can't be made: {problem.strerror}", code="image-write"
+            ) from None
+
+    def _replace_by_copy(self, source: Path, place: Path) -> None:
+        self._make_directories(place.parent)
         staging = place.with_name(f".{place.name}.occlum-add")
         try:
             shutil.copy2(source, staging, follow_symlinks=True)
             staging.replace(place)
         except OSError as problem:
-            staging.unlink(missing_ok=True)
-            raise ImageError(f"{source} can't be copied to {place}: {problem.strerror}") from None
-        self._count(place, changed=True)
+            with contextlib.suppress(OSError):
+                staging.unlink(missing_ok=True)
+            raise ImageError(
+                f"{source} can't be copied to {place}: {problem.strerror}",
+                hint=_HINTS.get(problem.errno or 0),
+                code="image-write",
+            ) from None
 
     def _count(self, place: Path, *, changed: bool) -> None:
-        if str(place) in self._done:
+        if str(place) in self.places:
             return
-        self._done.add(str(place))
+        self.places.add(str(place))
         if changed:
             self.copied += 1
         else:
@@ -169,3 +215,16 @@ class Tree:
                 at = []
             waiting += [p for p in target.parts if p not in ("/", ".")][::-1]
         return self.root.joinpath(*at)
+
+
+class Rehearsal(Tree):
+    """A tree that tells its listener what it would do and leaves everything as it is."""
+
+    def _make_directories(self, place: Path) -> None:
+        pass
+
+    def _replace_by_link(self, place: Path, target: str) -> None:
+        pass
+
+    def _replace_by_copy(self, source: Path, place: Path) -> None:
+        pass
