@@ -7,6 +7,7 @@
 //! - [`console`]: standard input, output and error of the host program
 //! - [`host`]: a directory of the host
 //! - [`hostcall`]: ocalls about files, with their answers checked
+//! - [`options`]: file systems that mount(2) asks for
 //! - [`tree`]: the mounts of the boot configuration
 
 pub mod console;
@@ -14,6 +15,7 @@ pub mod dev;
 pub mod host;
 pub mod hostcall;
 pub mod image;
+pub mod options;
 pub mod proc;
 pub mod pty;
 pub mod ramfs;

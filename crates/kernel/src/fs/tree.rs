@@ -15,10 +15,11 @@ use super::host::HostFs;
 use super::proc::ProcFs;
 use super::pty::devpts::DevPts;
 use super::ramfs::RamFs;
-use crate::error::{Errno, Error, err};
+use crate::error::Errno;
 use crate::vfs::flags::{O_RDONLY, O_RDWR, O_WRONLY};
 use crate::vfs::inode::{NewContent, NewNode};
-use crate::vfs::mount::{self, FileSystem, Path};
+use crate::vfs::mount::{FileSystem, MS_NOEXEC, MS_NOSUID, MS_RELATIME, Path};
+use crate::vfs::mounts;
 use crate::vfs::table::OnExec;
 use crate::vfs::walk;
 use crate::vfs::{FileTable, FsContext, Identity, OpenFile};
@@ -33,7 +34,7 @@ pub fn mount_all(config: &BootConfig, image: HostSlice) -> Result<(), Problem> {
         .map_err(|error| format!("the file-system image can't be used: {error}"))?;
     let lower = image.root().map_err(|error| format!("the image has no root directory: {error:?}"))?;
     let root = RamFs::over(lower, limit).map_err(|error| format!("no root file system: {error:?}"))?;
-    mount::mount_root(root, String::from("image")).map_err(|error| format!("no root: {error:?}"))?;
+    mounts::mount_root(root, String::from("image")).map_err(|error| format!("no root: {error:?}"))?;
     for mount in config.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Root)) {
         add(mount, limit).map_err(|error| format!("can't mount {}: {error:?}", mount.target))?;
     }
@@ -55,43 +56,17 @@ fn add(mount: &Mount, limit: u64) -> crate::error::Result<()> {
         MountKind::Root => return Ok(()),
     };
     let dir = make_dir(mount.target.as_bytes())?;
-    mount::mount(fs, dir, String::from(source))?;
+    mounts::mount(fs, dir, String::from(source), MS_RELATIME)?;
     if matches!(mount.kind, MountKind::Devfs) {
         let dir = make_dir(format!("{}/pts", mount.target).as_bytes())?;
-        mount::mount(Arc::new(DevPts), dir, String::from("devpts"))?;
+        mounts::mount(Arc::new(DevPts), dir, String::from("devpts"), MS_NOSUID | MS_NOEXEC | MS_RELATIME)?;
     }
     Ok(())
 }
 
-/// A file system for mount(2), by the type's name; EPERM for what programs may not mount.
-pub fn new_by_name(kind: &[u8], options: &[u8]) -> crate::error::Result<Arc<dyn FileSystem>> {
-    let limit = match option_size(options) {
-        Some(size) => size?,
-        None => HeapUsage::now().limit as u64,
-    };
-    match kind {
-        b"tmpfs" | b"ramfs" => Ok(RamFs::new(limit, 0o1777)?),
-        _ => err(Errno::EPERM, "this type can't be mounted by programs"),
-    }
-}
-
-/// The value of `size=` in mount options: bytes, or with k, m, g.
-fn option_size(options: &[u8]) -> Option<crate::error::Result<u64>> {
-    let value = options.split(|&byte| byte == b',').find_map(|option| option.strip_prefix(b"size="))?;
-    let (digits, shift) = match value.split_last() {
-        Some((b'k' | b'K', digits)) => (digits, 10),
-        Some((b'm' | b'M', digits)) => (digits, 20),
-        Some((b'g' | b'G', digits)) => (digits, 30),
-        _ => (value, 0),
-    };
-    let number = core::str::from_utf8(digits).ok().and_then(|digits| digits.parse::<u64>().ok());
-    let size = number.and_then(|number| number.checked_mul(1 << shift));
-    Some(size.ok_or(Error::new(Errno::EINVAL, "size=")))
-}
-
 /// The directory at `path`, made with what is missing above it.
 fn make_dir(path: &[u8]) -> crate::error::Result<Path> {
-    let mut at = mount::root();
+    let mut at = mounts::root();
     for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
         let child = {
             let _changes = at.dentry.changes.lock();

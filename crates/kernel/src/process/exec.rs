@@ -26,7 +26,8 @@ use crate::sched::{self, Local};
 use crate::signal::state::AltStack;
 use crate::signal::{Signal, frame};
 use crate::vfs::access::{S_ISGID, S_ISUID};
-use crate::vfs::{Path, mount};
+use crate::vfs::mount::MS_NOSUID;
+use crate::vfs::{Path, mounts};
 
 /// What to execute.
 pub struct Request {
@@ -101,7 +102,7 @@ pub(super) fn prepare(
         let layout = fill_stack(process, &space, image, &loaded, name, env, credentials)?;
         Ok((loaded, layout))
     })?;
-    let path = image.path().map(|path| path.name(&mount::root()).text.to_vec());
+    let path = image.path().map(|path| path.name(&mounts::root()).text.to_vec());
     let program = Program {
         path: Arc::new(path.unwrap_or_default()),
         args: layout.args,
@@ -178,7 +179,8 @@ fn facts(loaded: &Loaded, credentials: &Credentials) -> Facts {
 fn new_credentials(thread: &Thread, old: &Credentials, image: &Image) -> Credentials {
     let attr = image.attr();
     let mut new = old.clone();
-    if !thread.no_new_privs.load(Ordering::Relaxed) {
+    let is_nosuid = image.path().is_some_and(|path| path.mount.has(MS_NOSUID));
+    if !is_nosuid && !thread.no_new_privs.load(Ordering::Relaxed) {
         if attr.mode & S_ISUID != 0 {
             new = new.with_user(Ids { effective: attr.uid, ..new.user });
         }

@@ -14,6 +14,7 @@ use super::elf::{self, ElfError, HEADER_SIZE, Header, Kind, PROGRAM_HEADER_SIZE,
 use crate::error::{Error, Result, err};
 use crate::mm::{AddressSpace, MapRequest, PAGE_SIZE, Placement, Prot};
 use crate::user::{self, UserAddr};
+use crate::vfs::mount::MS_NOEXEC;
 use crate::vfs::flags::O_RDONLY;
 use crate::vfs::walk::{LastLink, Walker};
 use crate::vfs::{Attr, FsContext, Identity, Kind as FileKind, OpenFile, Path, Sink, access};
@@ -232,6 +233,9 @@ fn protection(flags: u32) -> Prot {
 fn open_executable(path: Path, who: &Identity) -> Result<(Arc<OpenFile>, Attr)> {
     if path.dentry.kind() != FileKind::Regular {
         return err(Errno::EACCES, "not a regular file");
+    }
+    if path.mount.has(MS_NOEXEC) {
+        return err(Errno::EACCES, "a noexec mount");
     }
     let attr = path.inode().attr()?;
     access::check_attr(&attr, who, access::MAY_EXEC)?;

@@ -1,20 +1,20 @@
-//! Directories: reading them, where a process stands, mounts.
+//! Directories: reading them, where a process stands.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
 use super::path::{self, AT_FDCWD};
 use super::{Arg, Call, Syscall};
-use crate::error::{Errno, Error, Result, err};
+use crate::error::{Errno, Result, err};
 use crate::user;
 use crate::vfs::access::{self, MAY_EXEC};
 use crate::vfs::inode::DirEntry;
-use crate::vfs::mount::{self, Path as Place};
+use crate::vfs::mount::Path as Place;
+use crate::vfs::mounts;
 use crate::vfs::walk::{LastLink, PATH_MAX};
 use crate::vfs::{Kind, OpenFile};
 
-use Arg::{Fd, Hex, Octal, Path, Ptr, Uint};
+use Arg::{Fd, Octal, Path, Ptr, Uint};
 
 pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(78, "getdents", &[Fd, Ptr, Uint], sys_getdents),
@@ -23,9 +23,6 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(81, "fchdir", &[Fd], sys_fchdir),
     Syscall::full(95, "umask", &[Octal], sys_umask),
     Syscall::full(161, "chroot", &[Path], sys_chroot),
-    Syscall::full(165, "mount", &[Path, Path, Path, Hex, Ptr], sys_mount)
-        .but("tmpfs and ramfs only; no bind mounts, no remounting, no options but size="),
-    Syscall::full(166, "umount2", &[Path, Hex], sys_umount2),
     Syscall::full(217, "getdents64", &[Fd, Ptr, Uint], sys_getdents64),
 ];
 
@@ -120,7 +117,7 @@ fn list(
         }
     }
     if offset < 2 {
-        let ino = path.parent(&mount::root()).inode().attr()?.ino;
+        let ino = path.parent(&mounts::root()).inode().attr()?.ino;
         if visit(DirEntry { name: b"..", ino, kind: Kind::Directory, next: 2 }).is_break() {
             return Ok(());
         }
@@ -189,45 +186,4 @@ fn sys_chroot(call: &mut Call<'_>) -> Result<usize> {
 
 fn sys_umask(call: &mut Call<'_>) -> Result<usize> {
     Ok(call.thread.fs().set_umask(call.uint(0)) as usize)
-}
-
-fn sys_mount(call: &mut Call<'_>) -> Result<usize> {
-    if !path::identity(call).is_privileged() {
-        return err(Errno::EPERM, "CAP_SYS_ADMIN");
-    }
-    let who = path::identity(call);
-    let on = path::object(call, &who, AT_FDCWD, 1, LastLink::Follow)?;
-    if call.addr(2).is_null() {
-        return err(Errno::EPERM, "remounting and bind mounts");
-    }
-    let kind = path::read(call, 2)?;
-    let options = match call.addr(4) {
-        addr if addr.is_null() => Vec::new(),
-        addr => user::read_c_string(addr, 4095, Errno::EINVAL)?,
-    };
-    let fs = crate::fs::tree::new_by_name(&kind, &options)?;
-    let source = match call.addr(0) {
-        addr if addr.is_null() => String::from("none"),
-        _ => String::from_utf8_lossy(&path::read(call, 0)?).into_owned(),
-    };
-    mount::mount(fs, on, source)?;
-    Ok(0)
-}
-
-fn sys_umount2(call: &mut Call<'_>) -> Result<usize> {
-    const MNT_DETACH: u32 = 2;
-    const UMOUNT_NOFOLLOW: u32 = 8;
-    let flags = call.uint(1);
-    if flags & !(MNT_DETACH | UMOUNT_NOFOLLOW | 1) != 0 {
-        return Err(Error::new(Errno::EINVAL, "unknown flags"));
-    }
-    let who = path::identity(call);
-    if !who.is_privileged() {
-        return err(Errno::EPERM, "CAP_SYS_ADMIN");
-    }
-    let last = if flags & UMOUNT_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
-    let path = path::object(call, &who, AT_FDCWD, 0, last)?;
-    let how = if flags & MNT_DETACH != 0 { mount::Unmount::Lazy } else { mount::Unmount::IfUnused };
-    mount::unmount(&path, how)?;
-    Ok(0)
 }

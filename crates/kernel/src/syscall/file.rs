@@ -17,7 +17,7 @@ use crate::vfs::open::Whence;
 use crate::vfs::pipe::PIPE_BUF;
 use crate::vfs::table::OnExec;
 use crate::vfs::transfer::{self, IoVec, MAX_TRANSFER};
-use crate::vfs::{Events, OpenFile, Sink, Source, access, mapping, mount};
+use crate::vfs::{Events, OpenFile, Sink, Source, access, mapping, mounts};
 
 use Arg::{Fd, Hex, Int, Octal, Path, Ptr, Uint};
 
@@ -305,7 +305,7 @@ fn sys_fsync(call: &mut Call<'_>) -> Result<usize> {
 }
 
 fn sys_sync(_call: &mut Call<'_>) -> Result<usize> {
-    for mount in mount::all() {
+    for mount in mounts::all() {
         // sync(2) reports nothing.
         let _ = mount.fs.sync();
     }

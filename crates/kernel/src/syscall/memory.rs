@@ -8,6 +8,7 @@ use crate::mm::{
     Advice, Backing, Fixed, MapRequest, MappableFile, Move, OnFork, PAGE_SIZE, Placement, Prot, Sharing,
 };
 use crate::user;
+use crate::vfs::mount::MS_NOEXEC;
 use crate::vfs::{Kind, OpenFile};
 
 pub(super) const CALLS: &[Syscall] = &[
@@ -122,6 +123,9 @@ fn of_file(request: MapRequest, flags: u64, file: &Arc<OpenFile>, offset: u64) -
     }
     if is_dev_zero(file) {
         return Ok(request);
+    }
+    if request.prot.contains(Prot::EXEC) && file.path().is_some_and(|path| path.mount.has(MS_NOEXEC)) {
+        return err(Errno::EPERM, "executable from a noexec mount");
     }
     let mappable: Arc<dyn MappableFile> = file.mappable()?;
     if request.grows_down {

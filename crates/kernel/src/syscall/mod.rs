@@ -14,6 +14,7 @@ mod ipc;
 mod limits;
 mod memory;
 mod message;
+mod mount;
 mod mqueue;
 mod name;
 mod path;
@@ -140,6 +141,7 @@ const FAMILIES: &[&[Syscall]] = &[
     ipc::CALLS,
     limits::CALLS,
     memory::CALLS,
+    mount::CALLS,
     mqueue::CALLS,
     name::CALLS,
     poll::CALLS,

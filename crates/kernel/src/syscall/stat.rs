@@ -14,7 +14,9 @@ use crate::user::{self, UserAddr};
 use crate::vfs::access::{self, S_ISGID, S_ISUID};
 use crate::vfs::inotify::{self, IN_ACCESS, IN_ATTRIB, IN_MODIFY};
 use crate::vfs::inode::{SetAttr, Timestamp, XattrMode};
-use crate::vfs::mount::Mount;
+use crate::vfs::mount::{
+    MS_NOATIME, MS_NODEV, MS_NODIRATIME, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_RELATIME, MS_SYNCHRONOUS, Mount,
+};
 use crate::vfs::walk::LastLink;
 use crate::vfs::{Attr, Identity, InodeRef, Kind, create};
 
@@ -511,12 +513,10 @@ fn sys_fstatfs(call: &mut Call<'_>) -> Result<usize> {
 fn write_statfs(addr: UserAddr, mount: Option<&Mount>) -> Result<usize> {
     const PIPEFS_MAGIC: u64 = 0x5049_5045;
     const ST_VALID: u64 = 0x20;
-    const ST_RDONLY: u64 = 1;
     let stat = match mount {
         Some(mount) => mount.fs.stat()?,
         None => crate::vfs::mount::StatFs { magic: PIPEFS_MAGIC, block_size: 4096, ..Default::default() },
     };
-    let is_read_only = mount.is_some_and(|mount| mount.is_read_only);
     let stat = StatFs {
         kind: stat.magic,
         block_size: stat.block_size,
@@ -528,11 +528,20 @@ fn write_statfs(addr: UserAddr, mount: Option<&Mount>) -> Result<usize> {
         id: [mount.map_or(0, |mount| mount.id), 0],
         name_max: 255,
         fragment_size: stat.block_size,
-        flags: ST_VALID | if is_read_only { ST_RDONLY } else { 0 },
+        flags: ST_VALID | mount.map_or(0, statfs_flags),
         spare: [0; 4],
     };
     user::write(addr, &stat)?;
     Ok(0)
+}
+
+/// The mount's flags as `f_flags`: the first five have the values of MS_*, the others do not.
+fn statfs_flags(mount: &Mount) -> u64 {
+    const ST_RELATIME: u64 = 4096;
+    let times = if mount.has(MS_RELATIME) { ST_RELATIME } else { 0 };
+    u64::from(mount.flags() & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS))
+        | u64::from(mount.flags() & (MS_NOATIME | MS_NODIRATIME))
+        | times
 }
 
 // Extended attributes.

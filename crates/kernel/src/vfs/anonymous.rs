@@ -5,7 +5,8 @@ use alloc::sync::Arc;
 use super::dentry::Dentry;
 use super::file::File;
 use super::inode::{Attr, Inode, Kind};
-use super::mount::{self, Path};
+use super::mount::Path;
+use super::mounts;
 use super::open::OpenFile;
 use crate::error::Result;
 
@@ -18,7 +19,7 @@ struct AnonymousInode {
 pub fn place_of(file: Arc<OpenFile>) -> Path {
     let label = file.file().label();
     let dentry = Dentry::nameless(Arc::new(AnonymousInode { file }), label.as_bytes());
-    mount::root().with(dentry)
+    mounts::root().with(dentry)
 }
 
 impl Inode for AnonymousInode {

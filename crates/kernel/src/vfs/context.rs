@@ -2,7 +2,8 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::mount::{self, Path};
+use super::mount::Path;
+use super::mounts;
 use crate::sched::SpinLock;
 
 /// What CLONE_FS shares.
@@ -23,7 +24,7 @@ impl FsContext {
     /// # Panics
     /// Before the root is mounted.
     pub fn new() -> FsContext {
-        let root = mount::root();
+        let root = mounts::root();
         let places = Places { root: root.clone(), cwd: root };
         FsContext { places: SpinLock::new(places), umask: AtomicU32::new(0o022) }
     }

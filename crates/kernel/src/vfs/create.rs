@@ -7,7 +7,8 @@ use super::dentry::Dentry;
 use super::flags::*;
 use super::inotify::{self, IN_CREATE, IN_MODIFY};
 use super::inode::{Attr, InodeRef, Kind, NewContent, NewNode};
-use super::mount::{self, Path};
+use super::mount::{MS_NODEV, Path};
+use super::mounts;
 use super::open::OpenFile;
 use super::walk::{LastLink, Parent, Walker};
 use super::mapping;
@@ -123,7 +124,7 @@ pub fn check_can_add(dir: &Path, who: &Identity) -> Result<()> {
 
 /// EROFS on a mount that is read-only.
 pub fn check_writable_mount(path: &Path) -> Result<()> {
-    if path.mount.is_read_only { err(Errno::EROFS, "read-only mount") } else { Ok(()) }
+    if path.mount.is_read_only() { err(Errno::EROFS, "read-only mount") } else { Ok(()) }
 }
 
 fn inherited(dir: &Attr, who: &Identity, content: &NewContent<'_>, mode: Mode) -> (u32, u32) {
@@ -141,7 +142,7 @@ fn open_nameless(dir: Path, who: &Identity, flags: u32, mode: Mode) -> Result<Ar
     }
     check_can_add(&dir, who)?;
     let inode = dir.inode().create_nameless(mode.masked(), who.uid, who.gid)?;
-    let mut shown = dir.name(&mount::root()).text;
+    let mut shown = dir.name(&mounts::root()).text;
     shown.extend_from_slice(b"/#tmpfile (deleted)");
     OpenFile::open(dir.with(Dentry::nameless(inode, &shown)), flags)
 }
@@ -164,6 +165,9 @@ fn open_existing(path: Path, who: &Identity, flags: u32) -> Result<Arc<OpenFile>
             return err(Errno::EISDIR, "O_CREAT and a directory");
         }
         Kind::Socket => return err(Errno::ENXIO, "a socket"),
+        Kind::CharDevice | Kind::BlockDevice if path.mount.has(MS_NODEV) => {
+            return err(Errno::EACCES, "a device on a nodev mount");
+        }
         _ => {}
     }
     if wanted & MAY_WRITE != 0 && kind == Kind::Regular {
@@ -191,5 +195,5 @@ fn wanted_access(flags: u32) -> u32 {
 
 /// Opens an inode that has no name (memfd).
 pub fn open_unnamed(inode: InodeRef, shown: &[u8], flags: u32) -> Result<Arc<OpenFile>> {
-    OpenFile::open(mount::root().with(Dentry::nameless(inode, shown)), flags)
+    OpenFile::open(mounts::root().with(Dentry::nameless(inode, shown)), flags)
 }

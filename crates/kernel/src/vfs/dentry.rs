@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use occlum_enclave::HeapUsage;
 
 use super::inode::{InodeRef, Kind};
-use super::mount;
+use super::mounts;
 use crate::error::{Errno, Result, err};
 use crate::sched::{Mutex, SpinLock};
 
@@ -112,8 +112,15 @@ impl Dentry {
         self.is_mountpoint.load(Ordering::Acquire)
     }
 
-    pub(super) fn set_mountpoint(&self, is: bool) {
+    /// Something is, or is no longer, mounted here. Names that are otherwise looked up each time are kept
+    /// from then on, or the mount would not be found again.
+    pub(super) fn set_mountpoint(self: &Arc<Dentry>, is: bool) {
         self.is_mountpoint.store(is, Ordering::Release);
+        let mut at = self.clone();
+        while let Some(parent) = at.parent().filter(|parent| is && !parent.inode.has_stable_names()) {
+            parent.keep(&at.name(), Some(at.clone()));
+            at = parent;
+        }
     }
 
     /// What is shown of an object without a name.
@@ -252,7 +259,7 @@ impl Drop for Dentry {
 
 /// Forgets names that nobody uses, until half of the limit is left or none.
 fn prune() {
-    for root in mount::roots() {
+    for root in mounts::roots() {
         let mut todo = vec![root];
         while let Some(dentry) = todo.pop() {
             let mut dropped = Vec::new();

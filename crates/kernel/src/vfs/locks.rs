@@ -159,6 +159,9 @@ impl Drop for OpenFile {
     /// OFD and flock locks end with the open file description.
     fn drop(&mut self) {
         self.tell_closed();
+        if let Some(path) = self.path().filter(|_| self.is_writable()) {
+            path.mount.count_writer(-1);
+        }
         if self.has_locks.load(Ordering::Relaxed) {
             let owner = Owner::Open(core::ptr::from_ref(self) as usize);
             release_all(self, owner);

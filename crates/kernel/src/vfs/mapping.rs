@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use occlum_enclave::pages::Pages;
 
 use super::inode::{Allocate, InodeRef, Kind, Position};
-use super::mount;
+use super::mounts;
 use super::open::OpenFile;
 use super::transfer::{Sink, Source};
 use crate::error::{Errno, Error, Result, err};
@@ -28,7 +28,7 @@ impl OpenFile {
             return err(Errno::ENODEV, "not a regular file");
         }
         let attr = inode.attr()?;
-        let name = self.path().map(|path| path.name(&mount::root()).text).unwrap_or_default();
+        let name = self.path().map(|path| path.name(&mounts::root()).text).unwrap_or_default();
         Ok(Arc::new(MappedInode {
             inode: inode.clone(),
             identity: FileIdentity { dev: attr.dev, ino: attr.ino },

@@ -6,7 +6,7 @@
 //!               Path (mount, dentry) ------> Inode (what a file system stores)
 //! ```
 //! - [`inode`], [`file`]: the two traits that file systems and file kinds implement
-//! - [`dentry`], [`mount`], [`walk`]: names, and how a path finds its file; [`access`]: who may
+//! - [`dentry`], [`mount`], [`mounts`], [`walk`]: names, and how a path finds its file; [`access`]: who may
 //! - [`anonymous`]: how a file without a name is reached through /proc/PID/fd
 //! - [`create`]: open(2); [`names`]: how names are made, moved and removed
 //! - [`context`]: root, working directory and umask of a process
@@ -38,6 +38,7 @@ pub mod inotify;
 pub mod locks;
 pub mod mapping;
 pub mod mount;
+pub mod mounts;
 pub mod names;
 pub mod open;
 pub mod pipe;

@@ -1,16 +1,15 @@
-//! Mounts: file systems joined into one tree of names.
+//! Mounts: file systems joined into one tree of names. What is mounted where is in [`mounts`].
 
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
-
-use spin::Once;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::dentry::Dentry;
 use super::inode::InodeRef;
-use crate::error::{Errno, Result, err};
+use super::mounts;
+use crate::error::Result;
 use crate::sched::SpinLock;
 
 /// A mounted file system's own side.
@@ -24,6 +23,16 @@ pub trait FileSystem: Send + Sync {
 
     fn sync(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Whether nothing in it can ever be written.
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    /// What /proc/mounts shows behind the flags, without a comma before it.
+    fn options(&self) -> String {
+        String::new()
     }
 }
 
@@ -39,16 +48,40 @@ pub struct StatFs {
     pub files_free: u64,
 }
 
-/// A file system at its place in the tree.
+/// Flags of mount(2) that stay with a mount, with their values.
+pub const MS_RDONLY: u32 = 1;
+pub const MS_NOSUID: u32 = 2;
+pub const MS_NODEV: u32 = 4;
+pub const MS_NOEXEC: u32 = 8;
+pub const MS_SYNCHRONOUS: u32 = 16;
+pub const MS_NOATIME: u32 = 1 << 10;
+pub const MS_NODIRATIME: u32 = 1 << 11;
+pub const MS_RELATIME: u32 = 1 << 21;
+pub const MS_STRICTATIME: u32 = 1 << 24;
+
+/// Those a mount keeps; strict access times are the absence of the other two.
+pub const KEPT_FLAGS: u32 = MS_RDONLY
+    | MS_NOSUID
+    | MS_NODEV
+    | MS_NOEXEC
+    | MS_SYNCHRONOUS
+    | MS_NOATIME
+    | MS_NODIRATIME
+    | MS_RELATIME;
+
+/// A file system, or a part of one, at its place in the tree.
 pub struct Mount {
     pub id: u32,
     pub fs: Arc<dyn FileSystem>,
+    /// Not the file system's root if it is a bind mount of a part.
     pub root: Arc<Dentry>,
-    /// What it covers; `None` for the root of everything.
-    pub on: Option<Path>,
+    /// What it covers; `None` for the root of everything and for what was detached.
+    on: SpinLock<Option<Path>>,
     /// As shown in /proc/mounts.
     pub source: String,
-    pub is_read_only: bool,
+    flags: AtomicU32,
+    /// Open descriptions that may write.
+    writers: AtomicUsize,
 }
 
 /// A place in the tree: the same file may be reached through several.
@@ -58,85 +91,63 @@ pub struct Path {
     pub dentry: Arc<Dentry>,
 }
 
-static MOUNTS: SpinLock<Vec<Arc<Mount>>> = SpinLock::new(Vec::new());
-static ROOT: Once<Path> = Once::new();
-static NEXT_ID: AtomicU32 = AtomicU32::new(1);
-
-/// Mounts the root of everything; called once.
-pub fn mount_root(fs: Arc<dyn FileSystem>, source: String) -> Result<Path> {
-    let mount = new_mount(fs, None, source)?;
-    let path = Path { dentry: mount.root.clone(), mount: mount.clone() };
-    MOUNTS.lock().push(mount);
-    Ok(ROOT.call_once(|| path).clone())
-}
-
-/// The root of everything.
-///
-/// # Panics
-/// Before `mount_root`.
-pub fn root() -> Path {
-    ROOT.get().expect("boot mounts the root before it starts a process").clone()
-}
-
-/// Mounts `fs` over the directory `on`.
-pub fn mount(fs: Arc<dyn FileSystem>, on: Path, source: String) -> Result<()> {
-    if !on.dentry.is_dir() {
-        return err(Errno::ENOTDIR, "mount point is not a directory");
-    }
-    let dentry = on.dentry.clone();
-    let mount = new_mount(fs, Some(on), source)?;
-    MOUNTS.lock().push(mount);
-    dentry.set_mountpoint(true);
-    Ok(())
-}
-
-/// umount2(2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unmount {
-    IfUnused,
-    /// MNT_DETACH: who is in it may stay.
-    Lazy,
-}
-
-/// Removes the mount whose root is `path`; EBUSY while something in it is open.
-pub fn unmount(path: &Path, how: Unmount) -> Result<()> {
-    let Some(on) = path.mount.on.clone() else { return err(Errno::EBUSY, "the root stays") };
-    if !Arc::ptr_eq(&path.mount.root, &path.dentry) {
-        return err(Errno::EINVAL, "not a mount point");
-    }
-    let mut mounts = MOUNTS.lock();
-    let has_children = mounts.iter().any(|other| {
-        other.on.as_ref().is_some_and(|place| Arc::ptr_eq(&place.mount, &path.mount))
-    });
-    // The table and the caller's path hold one reference each.
-    if has_children || (how == Unmount::IfUnused && Arc::strong_count(&path.mount) > 2) {
-        return err(Errno::EBUSY, "mount in use");
-    }
-    mounts.retain(|mount| !Arc::ptr_eq(mount, &path.mount));
-    let is_still_covered = mounts.iter().any(|mount| mount.covers(&on));
-    on.dentry.set_mountpoint(is_still_covered);
-    Ok(())
-}
-
-fn new_mount(fs: Arc<dyn FileSystem>, on: Option<Path>, source: String) -> Result<Arc<Mount>> {
-    let root = Dentry::root(fs.root()?);
-    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    Ok(Arc::new(Mount { id, fs, root, on, source, is_read_only: false }))
-}
-
-/// All mounts, oldest first.
-pub fn all() -> Vec<Arc<Mount>> {
-    MOUNTS.lock().clone()
-}
-
-/// The roots of all mounts.
-pub(super) fn roots() -> Vec<Arc<Dentry>> {
-    MOUNTS.lock().iter().map(|mount| mount.root.clone()).collect()
-}
-
 impl Mount {
-    fn covers(&self, path: &Path) -> bool {
-        self.on.as_ref().is_some_and(|on| on.is_same(path))
+    pub(super) fn new(
+        fs: Arc<dyn FileSystem>,
+        root: Arc<Dentry>,
+        on: Option<Path>,
+        source: String,
+        flags: u32,
+    ) -> Arc<Mount> {
+        static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+        Arc::new(Mount {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            fs,
+            root,
+            on: SpinLock::new(on),
+            source,
+            flags: AtomicU32::new(flags & KEPT_FLAGS),
+            writers: AtomicUsize::new(0),
+        })
+    }
+
+    /// What it covers now.
+    pub fn on(&self) -> Option<Path> {
+        self.on.lock().clone()
+    }
+
+    pub(super) fn set_on(&self, on: Option<Path>) -> Option<Path> {
+        core::mem::replace(&mut *self.on.lock(), on)
+    }
+
+    /// MS_* bits.
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_flags(&self, flags: u32) {
+        self.flags.store(flags & KEPT_FLAGS, Ordering::Relaxed);
+    }
+
+    pub fn has(&self, flag: u32) -> bool {
+        self.flags() & flag != 0
+    }
+
+    pub fn is_read_only(&self) -> bool {
+        self.has(MS_RDONLY)
+    }
+
+    /// Something was opened for writing (1) or closed again (-1).
+    pub(super) fn count_writer(&self, change: isize) {
+        self.writers.fetch_add(change as usize, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_writers(&self) -> bool {
+        self.writers.load(Ordering::Relaxed) != 0
+    }
+
+    pub(super) fn covers(&self, path: &Path) -> bool {
+        self.on.lock().as_ref().is_some_and(|on| on.is_same(path))
     }
 }
 
@@ -149,6 +160,10 @@ impl Path {
         Arc::ptr_eq(&self.dentry, &other.dentry) && Arc::ptr_eq(&self.mount, &other.mount)
     }
 
+    pub fn is_mount_root(&self) -> bool {
+        Arc::ptr_eq(&self.dentry, &self.mount.root)
+    }
+
     /// Another place in the same mount.
     pub fn with(&self, dentry: Arc<Dentry>) -> Path {
         Path { mount: self.mount.clone(), dentry }
@@ -157,8 +172,7 @@ impl Path {
     /// The root of what is mounted here, or itself.
     pub fn enter_mounts(mut self) -> Path {
         while self.dentry.is_mountpoint() {
-            let top = MOUNTS.lock().iter().rfind(|mount| mount.covers(&self)).cloned();
-            let Some(mount) = top else { break };
+            let Some(mount) = mounts::covering(&self) else { break };
             self = Path { dentry: mount.root.clone(), mount };
         }
         self
@@ -171,11 +185,15 @@ impl Path {
             if at.is_same(root) {
                 return at.enter_mounts();
             }
-            if let Some(parent) = at.dentry.parent() {
-                return at.with(parent).enter_mounts();
+            if at.is_mount_root() {
+                match at.mount.on() {
+                    Some(on) => at = on,
+                    None => return at,
+                }
+                continue;
             }
-            match at.mount.on.clone() {
-                Some(on) => at = on,
+            match at.dentry.parent() {
+                Some(parent) => return at.with(parent).enter_mounts(),
                 None => return at,
             }
         }
@@ -192,14 +210,16 @@ impl Path {
             if at.is_same(root) {
                 break true;
             }
-            match (at.dentry.parent(), at.mount.on.clone()) {
-                (Some(parent), _) => {
-                    names.push(at.dentry.name());
-                    at = at.with(parent);
+            if at.is_mount_root() {
+                match at.mount.on() {
+                    Some(on) => at = on,
+                    None => break false,
                 }
-                (None, Some(on)) => at = on,
-                (None, None) => break false,
+                continue;
             }
+            let Some(parent) = at.dentry.parent() else { break false };
+            names.push(at.dentry.name());
+            at = at.with(parent);
         };
         let mut text = Vec::new();
         for name in names.iter().rev() {

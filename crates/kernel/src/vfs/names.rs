@@ -78,6 +78,9 @@ pub fn unlink(parent: &Parent, who: &Identity) -> Result<()> {
     if child.is_dir() {
         return err(Errno::EISDIR, "unlink of a directory");
     }
+    if child.is_mountpoint() {
+        return err(Errno::EBUSY, "a mount point");
+    }
     dir.inode().unlink(&parent.name)?;
     remove_name(dir, &parent.name, &child);
     tell_removed(dir, &parent.name, child.inode());

@@ -41,6 +41,10 @@ impl OpenFile {
     }
 
     pub fn with_path(file: Arc<dyn File>, path: Option<Path>, flags: u32) -> Arc<OpenFile> {
+        let is_writer = flags & O_PATH == 0 && flags & O_ACCMODE != O_RDONLY;
+        if let Some(path) = path.as_ref().filter(|_| is_writer) {
+            path.mount.count_writer(1);
+        }
         Arc::new(OpenFile {
             file,
             path,

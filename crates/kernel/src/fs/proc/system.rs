@@ -16,7 +16,8 @@ use crate::process;
 use crate::process::system::{RELEASE, VERSION};
 use crate::random;
 use crate::vfs::inode::{Kind, Link};
-use crate::vfs::{mount, pipe, table};
+use crate::fs::options;
+use crate::vfs::{Mount, mounts, pipe, table};
 
 /// One name below /proc that belongs to no process.
 pub struct Entry {
@@ -278,41 +279,83 @@ fn stat() -> String {
 }
 
 fn filesystems() -> String {
-    let names = ["proc", "tmpfs", "devtmpfs", "overlay", "hostfs"];
+    let names = ["proc", "tmpfs", "ramfs", "devtmpfs", "overlay", "hostfs"];
     names.iter().map(|name| format!("nodev\t{name}\n")).collect()
 }
 
 /// /proc/mounts in the format of fstab(5).
 pub fn mounts() -> String {
-    let root = mount::root();
     let mut text = String::new();
-    for mount in mount::all() {
-        let target = mount.on.as_ref().map_or(Vec::from(*b"/"), |on| on.name(&root).text);
-        let access = if mount.is_read_only { "ro" } else { "rw" };
-        let (source, target) = (&mount.source, String::from_utf8_lossy(&target).into_owned());
-        let _ = writeln!(text, "{source} {target} {} {access},noatime 0 0", mount.fs.name());
+    for mount in mounts::all() {
+        let (target, flags) = (target_of(&mount), options::shown(&mount));
+        let source = escaped(mount.source.as_bytes());
+        let _ = writeln!(text, "{source} {target} {} {flags}{} 0 0", mount.fs.name(), own_options(&mount));
     }
     text
 }
 
 /// /proc/PID/mountinfo.
 pub fn mount_info() -> String {
-    let root = mount::root();
     let mut text = String::new();
-    for mount in mount::all() {
-        let target = mount.on.as_ref().map_or(Vec::from(*b"/"), |on| on.name(&root).text);
-        let target = String::from_utf8_lossy(&target).into_owned();
-        let parent = mount.on.as_ref().map_or(0, |on| on.mount.id);
+    for mount in mounts::all() {
+        let (target, flags) = (target_of(&mount), options::shown(&mount));
+        let parent = mount.on().map_or(0, |on| on.mount.id);
         let dev = mount.root.inode().attr().map_or(0, |attr| attr.dev);
-        let access = if mount.is_read_only { "ro" } else { "rw" };
-        let name = mount.fs.name();
+        let root = escaped(&root_in_fs(&mount));
+        let access = if mount.fs.is_read_only() { "ro" } else { "rw" };
+        let (name, source) = (mount.fs.name(), escaped(mount.source.as_bytes()));
+        let own = own_options(&mount);
         let _ = writeln!(
             text,
-            "{} {parent} 0:{dev} / {target} {access},noatime - {name} {} {access}",
-            mount.id, mount.source,
+            "{} {parent} 0:{dev} {root} {target} {flags} - {name} {source} {access}{own}",
+            mount.id,
         );
     }
     text
+}
+
+fn own_options(mount: &Mount) -> String {
+    let own = mount.fs.options();
+    if own.is_empty() { own } else { format!(",{own}") }
+}
+
+fn target_of(mount: &Mount) -> String {
+    escaped(&mount.on().map_or(Vec::from(*b"/"), |on| on.name(&mounts::root()).text))
+}
+
+/// The mount's root as a path in its file system: not `/` for a bind mount of a part.
+fn root_in_fs(mount: &Mount) -> Vec<u8> {
+    let mut names = Vec::new();
+    let mut at = mount.root.clone();
+    while let Some(parent) = at.parent() {
+        names.push(at.name());
+        at = parent;
+    }
+    let mut text = Vec::new();
+    for name in names.iter().rev() {
+        text.push(b'/');
+        text.extend_from_slice(name);
+    }
+    if text.is_empty() { Vec::from(*b"/") } else { text }
+}
+
+/// Space, tab, newline and backslash as octal numbers, as getmntent(3) reads them.
+fn escaped(text: &[u8]) -> String {
+    let mut out = String::new();
+    for part in text.utf8_chunks() {
+        for character in part.valid().chars() {
+            match character {
+                ' ' | '\t' | '\n' | '\\' => {
+                    let _ = write!(out, "\\{:03o}", character as u32);
+                }
+                _ => out.push(character),
+            }
+        }
+        part.invalid().iter().for_each(|byte| {
+            let _ = write!(out, "\\{byte:03o}");
+        });
+    }
+    out
 }
 
 fn boot_id() -> &'static str {
