@@ -4,6 +4,7 @@
 // SITES names pairs "substring of a library's path=table file", separated by blanks. The stubs'
 // `jmp *%gs:0x10` leads to `enter`, which makes the real system call. The return address (RCX) waits
 // in XMM31 meanwhile: nothing else survives the call in a thread with a new stack and is not used.
+// `jmp *%gs:0x18` leads to `identify`, which executes CPUID.
 #include <elf.h>
 #include <fcntl.h>
 #include <link.h>
@@ -21,7 +22,7 @@
 struct header { char magic[4]; uint16_t version, zero; uint32_t count, stub_bytes; };
 struct record {
     uint64_t window_off;
-    uint8_t window_len, syscall_at, stub_len, stub_sys, stub_ret, fix_count, map_count, zero;
+    uint8_t window_len, site_at, stub_len, stub_call, stub_ret, fix_count, map_count, kind;
     uint8_t fixes[4], maps[12], stub[];
 };
 
@@ -34,7 +35,14 @@ asm(".globl enter\n.hidden enter\n.type enter, @function\n"
     "       vmovq %xmm31, %rcx\n"
     "       jmp *%rcx\n");
 
-static void *gs_page[512] = {[2] = enter};
+void identify(void);
+asm(".globl identify\n.hidden identify\n.type identify, @function\n"
+    "identify: vmovq %rdx, %xmm31\n"
+    "       cpuid\n"
+    "       vmovq %xmm31, -136(%rsp)\n"  // below what leaf functions keep
+    "       jmp *-136(%rsp)\n");
+
+static void *gs_page[512] = {[2] = enter, [3] = identify};
 
 static long direct(long number, long a, long b, long c) {
     long result;

@@ -33,7 +33,8 @@ def binary(request) -> Path:
 def test_every_site_of_the_c_libraries_is_found_and_patched(binary):
     listing = disassemble(binary)
     analysis = analyse(binary)
-    listed = {address for address, text in listing.items() if text.startswith("syscall")}
+    kinds = ("syscall", "cpuid")
+    listed = {address for address, text in listing.items() if text.startswith(kinds)}
     found = {address_of(binary, site) for site in analysis.sites}
     assert found <= listed
     # musl's trampoline for signal return keeps its bytes; see docs/format/sites.md.
@@ -44,7 +45,7 @@ def test_every_site_of_the_c_libraries_is_found_and_patched(binary):
 def test_objdump_agrees_where_the_instructions_of_a_window_begin(binary):
     listing = disassemble(binary)
     for site in analyse(binary).sites:
-        start = address_of(binary, site) - site.syscall_at
+        start = address_of(binary, site) - site.site_at
         assert start + site.length in listing
         for window_at, _ in site.maps:
             assert start + window_at in listing, hex(start)
@@ -58,7 +59,7 @@ def test_objdump_agrees_that_nothing_jumps_into_a_window(binary):
     with ElfFile(binary) as elf:
         symbols = {symbol.address for symbol in elf.symbols()}
     for site in analyse(binary).sites:
-        start = address_of(binary, site) - site.syscall_at
+        start = address_of(binary, site) - site.site_at
         inside = set(range(start + 1, start + site.length))
         assert not inside & targets, hex(start)
         assert not inside & symbols, hex(start)
@@ -84,13 +85,14 @@ def check_stub(start: int, window: bytes, site: Site) -> None:
     moved = list(Decoder(64, bytes(stub), ip=start + FAR))
     original = list(Decoder(64, window, ip=start))
     maps = dict(site.maps)
-    assert [i.code for i in original].count(Code.SYSCALL) == 1
+    code = (Code.SYSCALL, Code.CPUID)[site.kind]
+    assert [i.code for i in original].count(code) == 1
     for instruction in original:
         at = instruction.ip - start
         twin = next(i for i in moved if i.ip - start - FAR == maps[at])
-        if instruction.code == Code.SYSCALL:
-            assert at == site.syscall_at
-            assert maps[at] == site.stub_sys
+        if instruction.code == code:
+            assert at == site.site_at
+            assert maps[at] == site.stub_call
             check_entry(twin, moved, start, site)
             continue
         assert twin.code == instruction.code
@@ -98,7 +100,7 @@ def check_stub(start: int, window: bytes, site: Site) -> None:
         if instruction.is_ip_rel_memory_operand:
             assert twin.ip_rel_memory_address == instruction.ip_rel_memory_address
     last = moved[-1]
-    if site.syscall_at + 2 == site.length:
+    if site.site_at + 2 == site.length:
         assert site.stub_ret == len(site.stub)
     else:
         assert last.code == Code.JMP_REL32_64
@@ -109,13 +111,13 @@ def check_stub(start: int, window: bytes, site: Site) -> None:
 def check_entry(lea, moved, start: int, site: Site) -> None:
     jump = next(i for i in moved if i.ip == lea.next_ip)
     assert lea.code == Code.LEA_R64_M
-    assert lea.op0_register == Register.RCX
+    assert lea.op0_register == (Register.RCX, Register.RDX)[site.kind]
     assert jump.code == Code.JMP_RM64
     assert jump.segment_prefix == Register.GS
-    assert jump.memory_displacement == 0x10
+    assert jump.memory_displacement == (0x10, 0x18)[site.kind]
     assert jump.memory_base == Register.NONE
     assert jump.next_ip == start + FAR + site.stub_ret
-    ends_window = site.syscall_at + 2 == site.length
+    ends_window = site.site_at + 2 == site.length
     continues = start + site.length if ends_window else start + FAR + site.stub_ret
     assert lea.ip_rel_memory_address == continues
 
@@ -127,11 +129,11 @@ def test_the_table_has_the_documented_layout(binary):
     assert (magic, version, zero, count) == (b"OSIT", 1, 0, len(analysis.sites))
     at, end, total = 16, 0, 0
     for site in analysis.sites:
-        offset, length, call, stub_len, _, _, fixes, maps, reserved = struct.unpack_from(
+        offset, length, call, stub_len, _, _, fixes, maps, kind = struct.unpack_from(
             "<Q8B", table, at
         )
         assert offset >= end and 5 <= length <= 45 and call + 2 <= length
-        assert fixes <= 4 and 1 <= maps <= 6 and reserved == 0
+        assert fixes <= 4 and 1 <= maps <= 6 and kind == site.kind
         assert table[at + 32 : at + 32 + stub_len] == site.stub
         end = offset + length
         total += -(-stub_len // 16) * 16
@@ -140,7 +142,7 @@ def test_the_table_has_the_documented_layout(binary):
 
 
 ASSEMBLY = """
-    .globl _start, jumped_into, reads_rcx, table, alone, relative
+    .globl _start, jumped_into, reads_rcx, table, alone, relative, identify
     .text
 _start:      mov $39, %eax
              syscall
@@ -166,7 +168,12 @@ table:       lea entries(%rip), %rdx
 2:           mov $1, %eax
 3:           syscall
              ret
+identify:    xor %ecx, %ecx
+             cpuid
+             mov %ecx, %eax
+             ret
 constants:   mov $0x050f, %ebx
+             mov $0xa20f, %ebx
              ret
     .section .rodata
 entries:     .long 2b - entries, 3b - entries
@@ -201,21 +208,26 @@ def site_in(program: Path, name: str) -> Site | None:
 
 def test_a_window_prefers_the_instruction_before(assembled):
     site = site_in(assembled, "_start")
-    assert (site.length, site.syscall_at) == (7, 5)
+    assert (site.length, site.site_at) == (7, 5)
 
 
 def test_a_branch_to_the_system_call_keeps_it_first_in_its_window(assembled):
     site = site_in(assembled, "jumped_into")
-    assert (site.syscall_at, site.length) == (0, 5)
+    assert (site.site_at, site.length) == (0, 5)
 
 
 def test_an_instruction_that_reads_the_return_address_stays(assembled):
     assert site_in(assembled, "reads_rcx") is None
 
 
+def test_cpuid_is_a_site_of_its_own_kind(assembled):
+    site = site_in(assembled, "identify")
+    assert (site.kind, site.site_at, site.length) == (1, 2, 6)
+
+
 def test_a_relative_operand_leads_to_the_same_place(assembled):
     site = site_in(assembled, "relative")
-    assert site.syscall_at == 0
+    assert site.site_at == 0
     assert len(site.fixes) == 2
 
 
@@ -224,7 +236,7 @@ def test_a_jump_table_entry_is_a_jump_target(assembled):
 
 
 def test_bytes_inside_an_instruction_are_no_site(assembled):
-    assert analyse(assembled).found == 5
+    assert analyse(assembled).found == 6
 
 
 def test_broken_files_are_errors_of_ours(tmp_path):
@@ -278,9 +290,9 @@ def disassemble(path: Path) -> dict[int, str]:
 
 
 def address_of(path: Path, site: Site) -> int:
-    """Address of the ``syscall`` instruction."""
+    """Address of the replaced instruction."""
     with ElfFile(path) as elf:
         for segment in elf.executable_segments:
             if segment.offset <= site.offset < segment.offset + segment.file_size:
-                return segment.address + site.offset - segment.offset + site.syscall_at
+                return segment.address + site.offset - segment.offset + site.site_at
     raise AssertionError("a site lies in an executable segment")

@@ -77,6 +77,8 @@ pub mod vcpu_page {
     pub const INDEX: usize = 0x8;
     /// Entry of a patched system-call site: `jmp *%gs:SYSCALL_ENTRY`.
     pub const SYSCALL_ENTRY: usize = 0x10;
+    /// Entry of a patched `cpuid`: `jmp *%gs:CPUID_ENTRY`.
+    pub const CPUID_ENTRY: usize = 0x18;
 }
 
 const _: () = assert!(VCPU_SSA + SSA_FRAMES * SSA_FRAME_SIZE < VCPU_PAGE);

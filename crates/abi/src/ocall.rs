@@ -75,6 +75,9 @@ ocalls! {
     /// `len` bytes of enclave memory at `src`, and no thread ever sees them half-made (EAUG with
     /// EACCEPTCOPY). What was at `addr` is lost.
     Install = 13,
+    /// (leaf, subleaf, ptr) -> 0: executes CPUID and writes EAX, EBX, ECX, EDX as four u32. An enclave
+    /// can't; what the host answers is as true as the host is.
+    Cpuid = 14,
 
     /// (fd, ptr, len) non-blocking read(2) on standard input/output/error 0..=2 or a descriptor the
     /// host opened; EAGAIN when it would block.

@@ -8,6 +8,7 @@
 //!   comes back as a return when the user traps. `ctx.trap` says why. Neither the way in nor the way out
 //!   is a CALL or RET: the processor's return predictor then stays in step with the user's calls.
 //! - `syscall_entry`: user registers, RCX = address to continue at; no user stack is touched.
+//! - `cpuid_entry`: user registers, RDX = address to continue at; what `cpuid` leaves alone is kept.
 //! - `aex_return`: where ERESUME continues after an AEX from user code; RSP = the kernel stack as
 //!   `run_user` left it.
 //! - `run_window..run_window_end`: user registers are being restored; an interrupt here restarts the
@@ -17,7 +18,7 @@
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 
-use crate::user::{Regs, UserContext, TRAP_INTERRUPT, TRAP_SYSCALL};
+use crate::user::{Regs, UserContext, TRAP_CPUID, TRAP_INTERRUPT, TRAP_SYSCALL};
 use crate::vcpu::VcpuPage;
 use occlum_abi::layout;
 
@@ -198,6 +199,21 @@ run_interrupted:
     mov     dword ptr [rdi + {TRAP}], {TRAP_INTERRUPT}
     jmp     run_leave
 
+    .globl cpuid_entry
+    .hidden cpuid_entry
+cpuid_entry:
+    mov     gs:[{SCRATCH}], rsp
+    mov     rsp, gs:[{USER_CTX}]
+    mov     [rsp + {RBX}], rbx
+    mov     rbx, rsp
+    mov     rsp, gs:[{KERNEL_RSP}]
+    mov     [rbx + {RIP}], rdx
+    mov     [rbx + {R11}], r11
+    pushfq
+    pop     r11
+    mov     dword ptr [rbx + {TRAP}], {TRAP_CPUID}
+    jmp     save_registers
+
     .globl syscall_entry
     .hidden syscall_entry
     .p2align 6
@@ -207,9 +223,15 @@ syscall_entry:
     mov     [rsp + {RBX}], rbx
     mov     rbx, rsp
     mov     rsp, gs:[{KERNEL_RSP}]
+    mov     [rbx + {RIP}], rcx
+    pushfq
+    pop     r11
+    mov     [rbx + {R11}], r11
+    mov     dword ptr [rbx + {TRAP}], {TRAP_SYSCALL}
+save_registers:
+    mov     [rbx + {RFLAGS}], r11
     mov     [rbx + {RAX}], rax
     mov     [rbx + {RCX}], rcx
-    mov     [rbx + {RIP}], rcx
     mov     [rbx + {RDX}], rdx
     mov     [rbx + {RSI}], rsi
     mov     [rbx + {RDI}], rdi
@@ -223,10 +245,6 @@ syscall_entry:
     mov     [rbx + {R15}], r15
     mov     rax, gs:[{SCRATCH}]
     mov     [rbx + {RSP}], rax
-    pushfq
-    pop     r11
-    mov     [rbx + {RFLAGS}], r11
-    mov     [rbx + {R11}], r11
     movaps  [rbx + {XMM} + 0x00], xmm0
     movaps  [rbx + {XMM} + 0x10], xmm1
     movaps  [rbx + {XMM} + 0x20], xmm2
@@ -244,7 +262,6 @@ syscall_entry:
     movaps  [rbx + {XMM} + 0xe0], xmm14
     movaps  [rbx + {XMM} + 0xf0], xmm15
     stmxcsr [rbx + {MXCSR}]
-    mov     dword ptr [rbx + {TRAP}], {TRAP_SYSCALL}
     test    r11d, {FLAGS_FIX}
     jz      run_leave
     push    2
@@ -333,6 +350,7 @@ task_trampoline:
     FLAGS_RARE = const FLAGS_RARE,
     TRAP_INTERRUPT = const TRAP_INTERRUPT,
     TRAP_SYSCALL = const TRAP_SYSCALL,
+    TRAP_CPUID = const TRAP_CPUID,
 );
 
 unsafe extern "C" {
@@ -343,6 +361,7 @@ unsafe extern "C" {
     pub(crate) fn switch_stack(save: *mut usize, next: usize);
     pub(crate) fn task_trampoline();
     pub(crate) fn syscall_entry();
+    pub(crate) fn cpuid_entry();
     pub(crate) fn aex_return();
     pub(crate) fn run_window();
     pub(crate) fn run_window_end();

@@ -384,6 +384,20 @@ fn memory_result(call: Ocall, args: [u64; 5]) -> Result<(), ProtectError> {
     }
 }
 
+/// EAX, EBX, ECX, EDX of CPUID as the host tells them. For programs only: nothing about them can be
+/// checked, so the kernel does not act on them.
+pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    let buffer = staging();
+    let args = [u64::from(leaf), u64::from(subleaf), buffer.addr(), 0, 0];
+    if Untrusted(ocall(Ocall::Cpuid, args).0).at_most(Ocall::Cpuid, 0) != Ok(Ok(0)) {
+        stop_for(HostMisbehaved::BadResult(Ocall::Cpuid));
+    }
+    let mut bytes = [0; 16];
+    buffer.read(&mut bytes).unwrap_or_else(|lie| stop_for(lie));
+    let (words, _) = bytes.as_chunks::<4>();
+    core::array::from_fn(|i| u32::from_le_bytes(words[i]))
+}
+
 /// Asks the host to refresh the clock parameters.
 pub(crate) fn update_time() {
     ocall(Ocall::UpdateTime, [0; 5]);

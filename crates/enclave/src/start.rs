@@ -92,6 +92,7 @@ unsafe fn set_up_page(page: *mut VcpuPage) {
         (*page).this = page as usize;
         (*page).index = (area - layout::VCPU_AREA_BASE) / layout::VCPU_AREA_STRIDE;
         (*page).syscall_entry = entry::syscall_entry as *const () as usize;
+        (*page).cpuid_entry = entry::cpuid_entry as *const () as usize;
         (*page).exception_stack_top =
             area + layout::VCPU_EXCEPTION_STACK + layout::VCPU_EXCEPTION_STACK_SIZE;
         (*page).ssa0_gpr = area + layout::VCPU_SSA + layout::SSA_FRAME_SIZE - GPR_SIZE;

@@ -20,6 +20,7 @@ use crate::vcpu;
 pub(crate) const TRAP_SYSCALL: u32 = 1;
 pub(crate) const TRAP_INTERRUPT: u32 = 2;
 pub(crate) const TRAP_EXCEPTION: u32 = 3;
+pub(crate) const TRAP_CPUID: u32 = 4;
 
 /// Largest XSAVE area kept for a context (standard format): x87, SSE, AVX, AVX-512, PKRU.
 pub const XSAVE_MAX: usize = 2752;
@@ -54,6 +55,8 @@ pub struct Regs {
 pub enum Trap {
     /// A system call; number and arguments are in the registers, RIP is where to continue.
     Syscall,
+    /// A patched `cpuid`; RAX and RCX are its operands, RIP is where to continue.
+    Cpuid,
     /// A fault; RIP is the faulting instruction (or the next one for traps such as #BP).
     Exception(Exception),
     /// The vCPU has something pending ([`vcpu::take_pending`]).
@@ -171,6 +174,7 @@ impl UserContext {
         unsafe { entry::enter_user(self) };
         match self.trap {
             TRAP_SYSCALL => Trap::Syscall,
+            TRAP_CPUID => Trap::Cpuid,
             TRAP_EXCEPTION => Trap::Exception(self.exception),
             _ => Trap::Interrupt,
         }

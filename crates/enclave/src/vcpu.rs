@@ -19,6 +19,7 @@ pub(crate) struct VcpuPage {
     pub this: usize,
     pub index: usize,
     pub syscall_entry: usize,
+    pub cpuid_entry: usize,
     pub user_ctx: *mut UserContext,
     pub kernel_rsp: usize,
     pub scratch: usize,
@@ -43,6 +44,7 @@ pub(crate) struct VcpuPage {
 }
 
 const _: () = assert!(offset_of!(VcpuPage, syscall_entry) == layout::vcpu_page::SYSCALL_ENTRY);
+const _: () = assert!(offset_of!(VcpuPage, cpuid_entry) == layout::vcpu_page::CPUID_ENTRY);
 const _: () = assert!(offset_of!(VcpuPage, index) == layout::vcpu_page::INDEX);
 const _: () = assert!(size_of::<VcpuPage>() <= layout::PAGE_SIZE);
 

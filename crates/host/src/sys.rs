@@ -53,6 +53,12 @@ pub fn usable_xfrm() -> u64 {
     (u64::from(high) << 32 | u64::from(low)) & !XSTATE_AMX
 }
 
+/// EAX, EBX, ECX, EDX.
+pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    let answer = __cpuid_count(leaf, subleaf);
+    [answer.eax, answer.ebx, answer.ecx, answer.edx]
+}
+
 /// Bytes of an XSAVE area in standard format (CPUID leaf 0DH).
 pub fn xsave_size(xfrm: u64) -> u64 {
     const LEGACY_AND_HEADER: u64 = 576;

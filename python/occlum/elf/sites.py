@@ -1,6 +1,6 @@
-"""The site table of an ELF file: where its ``syscall`` instructions are and what replaces each.
+"""The site table of an ELF file: where ``syscall`` and ``cpuid`` are in it and what replaces each.
 
-The kernel reaches a system call without a trap by overwriting a *window*, the ``syscall`` and up to
+The kernel reaches a system call without a trap by overwriting a *window*, the instruction and up to
 two neighbours, with a jump to a *stub* that holds the neighbours and a jump into the kernel. The
 format, and what the kernel may rely on, is `docs/format/sites.md`; the rules about which
 instructions may move are in `_Planner`.
@@ -11,8 +11,8 @@ right.
 ::
 
     header   "OSIT" | version u16 | 0 u16 | count u32 | stub_bytes u32
-    record   window_off u64 | window_len, syscall_at, stub_len, stub_sys, stub_ret, fix_count,
-             map_count, 0: u8 each | fixes u8 x4 | maps (window u8, stub u8) x6 | stub code, padded
+    record   window_off u64 | window_len, site_at, stub_len, stub_call, stub_ret, fix_count,
+             map_count, kind: u8 each | fixes u8 x4 | maps (window u8, stub u8) x6 | stub code, padded
              to a multiple of 4
 """
 
@@ -50,9 +50,9 @@ _HEADER = struct.Struct("<4sHHII")
 _RECORD = struct.Struct("<Q8B4s12s")
 _DISTANCE = struct.Struct("<i")
 
-_SYSCALL = re.compile(rb"\x0f\x05")
-_LEA_RCX = b"\x48\x8d\x0d"  # lea rcx, [rip + disp32]
-_ENTER = b"\x65\xff\x24\x25\x10\x00\x00\x00"  # jmp *%gs:0x10
+_SITE = re.compile(rb"\x0f[\x05\xa2]")
+_ENTER = b"\x65\xff\x24\x25"  # jmp *%gs:disp32
+_ENTER_SIZE = len(_ENTER) + 4
 _JUMP = b"\xe9"  # jmp rel32
 _STUB_ALIGN = 16
 
@@ -65,14 +65,34 @@ _NUMBER_REACH = 12
 
 
 @dataclass(frozen=True)
+class _Kind:
+    """What is replaced. The stub leaves the address to continue at where the instruction puts a result."""
+
+    number: int
+    lea: bytes  # lea REGISTER, [rip + disp32]
+    entry: int  # offset at GS
+
+    @property
+    def enter(self) -> bytes:
+        return _ENTER + _DISTANCE.pack(self.entry)
+
+
+_KINDS = {
+    Code.SYSCALL: _Kind(0, b"\x48\x8d\x0d", 0x10),  # RCX
+    Code.CPUID: _Kind(1, b"\x48\x8d\x15", 0x18),  # RDX
+}
+
+
+@dataclass(frozen=True)
 class Site:
     """One patched site; offsets as in the record."""
 
+    kind: int
     offset: int
     length: int
-    syscall_at: int
+    site_at: int
     stub: bytes
-    stub_sys: int
+    stub_call: int
     stub_ret: int
     fixes: tuple[int, ...]
     maps: tuple[tuple[int, int], ...]
@@ -80,7 +100,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Analysis:
-    """``found`` counts the ``syscall`` instructions, patched or not."""
+    """``found`` counts the instructions, patched or not."""
 
     found: int
     sites: tuple[Site, ...]
@@ -98,7 +118,7 @@ def analyse(path: Path) -> Analysis:
             instruction.ip: (function, index)
             for function, instructions in code.items()
             for index, instruction in enumerate(instructions)
-            if instruction.code == Code.SYSCALL
+            if instruction.code in _KINDS
         }
         ordered = [calls[address] for address in sorted(calls)]
         return Analysis(len(ordered), tuple(_Planner(elf, code).plan(ordered)))
@@ -112,13 +132,13 @@ def encode(sites: tuple[Site, ...]) -> bytes:
         table += _RECORD.pack(
             site.offset,
             site.length,
-            site.syscall_at,
+            site.site_at,
             len(site.stub),
-            site.stub_sys,
+            site.stub_call,
             site.stub_ret,
             len(site.fixes),
             len(site.maps),
-            0,
+            site.kind,
             bytes(site.fixes),
             b"".join(bytes(pair) for pair in site.maps),
         )
@@ -127,10 +147,10 @@ def encode(sites: tuple[Site, ...]) -> bytes:
 
 
 def _raw_hits(elf: ElfFile) -> Iterator[int]:
-    """Addresses where the two bytes of the instruction stand in executable memory."""
+    """Addresses where the two bytes of an instruction stand in executable memory."""
     for segment in elf.executable_segments:
         end = segment.offset + segment.file_size
-        for match in _SYSCALL.finditer(elf.data, segment.offset, end):
+        for match in _SITE.finditer(elf.data, segment.offset, end):
             yield match.start() - segment.offset + segment.address
 
 
@@ -236,7 +256,8 @@ class _Planner:
         moved = window[:before] + window[before + 1 :]
         if not all(self._may_move(instruction) for instruction in moved):
             return None
-        if any(self._reads_rcx(instruction) for instruction in window[before + 1 :]):
+        is_call = window[before].code == Code.SYSCALL
+        if is_call and any(self._reads_rcx(instruction) for instruction in window[before + 1 :]):
             return None
         return window
 
@@ -276,15 +297,16 @@ class _Planner:
         for instruction in window[:before]:
             stub.move(instruction, self._bytes(instruction), start)
         stub.map(call.ip - start)
-        stub_sys = len(stub.code)
+        stub_call = len(stub.code)
+        kind = _KINDS[call.code]
         ends_window = before == len(window) - 1
-        stub_ret = stub_sys + len(_LEA_RCX) + 4 + len(_ENTER)
+        stub_ret = stub_call + len(kind.lea) + 4 + _ENTER_SIZE
         if ends_window:
-            stub.refer(_LEA_RCX, end)
+            stub.refer(kind.lea, end)
         else:
             # Within the stub: a distance that no move changes.
-            stub.code += _LEA_RCX + _DISTANCE.pack(len(_ENTER))
-        stub.code += _ENTER
+            stub.code += kind.lea + _DISTANCE.pack(_ENTER_SIZE)
+        stub.code += kind.enter
         for instruction in window[before + 1 :]:
             stub.move(instruction, self._bytes(instruction), start)
         if not ends_window:
@@ -293,11 +315,12 @@ class _Planner:
         offset = self._elf.offset_of(start)
         assert offset is not None, "a decoded instruction lies in the file"
         return Site(
+            kind.number,
             offset,
             end,
             call.ip - start,
             bytes(stub.code),
-            stub_sys,
+            stub_call,
             stub_ret,
             tuple(stub.fixes),
             tuple(stub.maps),

@@ -21,7 +21,7 @@ from occlum.elf.file import ElfError
 Progress = Callable[[str, int, int], None]
 
 # Raise when `occlum.elf.sites` would give another table for the same file.
-ANALYSIS_VERSION = 2
+ANALYSIS_VERSION = 3
 STEP = "analysing programs"
 
 # Below this many bytes to analyse, starting processes takes longer than they save.

@@ -94,6 +94,7 @@ fn dispatch(ocall: Ocall, call: &Call) -> Served {
         Ocall::Release => memory::release(call),
         Ocall::Discard => memory::discard(call),
         Ocall::Install => memory::install(call),
+        Ocall::Cpuid => cpuid(call),
         Ocall::UpdateTime => time::update(call),
         Ocall::Random => random(call),
         Ocall::Read => stdio::read(call),
@@ -197,6 +198,12 @@ fn log(call: &Call) -> Served {
     line.push(b'\n');
     // Nobody to tell if the log can't be written.
     let _ = std::io::stderr().write_all(&line);
+    Ok(().into())
+}
+
+fn cpuid(call: &Call) -> Served {
+    let operand = |at: usize| u32::try_from(call.args[at]).map_err(|_| Errno::INVAL);
+    call.put(2, sys::cpuid(operand(0)?, operand(1)?))?;
     Ok(().into())
 }
 

@@ -1,10 +1,10 @@
-//! Site tables (`docs/format/sites.md`): which bytes of an ELF file are system calls, and what stands in
-//! for them.
+//! Site tables (`docs/format/sites.md`): which bytes of an ELF file are system calls or `cpuid`, and what
+//! stands in for them.
 //!
 //! ```text
 //! header   "OSIT" | version u16 = 1 | 0 u16 | count u32 | stub_bytes u32
-//! record   window_off u64 | window_len u8 | syscall_at u8 | stub_len u8 | stub_sys u8
-//!          stub_ret u8 | fix_count u8 | map_count u8 | 0 u8 | fixes 4 | maps 6 x 2
+//! record   window_off u64 | window_len u8 | site_at u8 | stub_len u8 | stub_call u8
+//!          stub_ret u8 | fix_count u8 | map_count u8 | kind u8 | fixes 4 | maps 6 x 2
 //!          stub code, padded to 4
 //! ```
 
@@ -17,8 +17,10 @@ const RECORD_SIZE: usize = 32;
 const WINDOW_LEN: Range<usize> = 5..46;
 const FIXES_MAX: usize = 4;
 const MAPS_MAX: usize = 6;
-/// `lea rcx, [rip + disp32]` and `jmp *%gs:disp32`.
+/// `lea rcx, [rip + disp32]` (rdx for `cpuid`) and `jmp *%gs:disp32`.
 const CALL_SIZE: usize = 15;
+/// 0 is `syscall`, 1 `cpuid`. The kernel does the same with both: the stubs differ.
+const KIND_MAX: usize = 1;
 /// Stubs begin at multiples of this.
 pub(super) const STUB_ALIGN: usize = 16;
 
@@ -38,7 +40,7 @@ struct Entry {
     stub: usize,
 }
 
-/// One system call of the file.
+/// One system call (or `cpuid`) of the file.
 #[derive(Clone, Copy)]
 pub(super) struct Site<'a> {
     /// File offset of the window.
@@ -115,15 +117,15 @@ impl<'a> Site<'a> {
         let window = u64::from_le_bytes(*record.first_chunk::<8>()?);
         let fixed = record.first_chunk::<RECORD_SIZE>()?;
         let site = Site { window, stub, record };
-        let [window_len, syscall_at, stub_len, stub_sys, stub_ret, fixes, maps, reserved] =
+        let [window_len, site_at, stub_len, stub_call, stub_ret, fixes, maps, kind] =
             [8, 9, 10, 11, 12, 13, 14, 15].map(|index: usize| usize::from(fixed[index]));
         let is_sound = WINDOW_LEN.contains(&window_len)
-            && syscall_at + 2 <= window_len
-            && stub_sys + CALL_SIZE == stub_ret
+            && site_at + 2 <= window_len
+            && stub_call + CALL_SIZE == stub_ret
             && stub_ret <= stub_len
             && fixes <= FIXES_MAX
             && (1..=MAPS_MAX).contains(&maps)
-            && reserved == 0
+            && kind <= KIND_MAX
             && record.len() >= RECORD_SIZE + stub_len.next_multiple_of(4);
         let is_inside = is_sound
             && site.fixes().all(|fix| fix + 4 <= stub_len)
@@ -135,8 +137,8 @@ impl<'a> Site<'a> {
         usize::from(self.record[8])
     }
 
-    /// Offset of the `syscall` instruction in the window.
-    pub fn syscall_at(&self) -> usize {
+    /// Offset of the replaced instruction in the window.
+    pub fn site_at(&self) -> usize {
         usize::from(self.record[9])
     }
 

@@ -263,7 +263,7 @@ pub fn original_rip(space: &AddressSpace, rip: usize) -> usize {
     let window = area.window_address(site.window);
     match exact {
         Some(offset) => window + offset,
-        None if site.call_range().contains(&at) => window + site.syscall_at(),
+        None if site.call_range().contains(&at) => window + site.site_at(),
         None => rip,
     }
 }

@@ -6,6 +6,7 @@
 //! - [`user_loop`]: a thread's life: run user code, serve what it traps for, repeat
 //! - [`clone`], [`exec`], [`exit`], [`wait`]: how they come and go
 //! - [`elf`], [`load`], [`stack`]: from a file to a program that runs
+//! - `cpuid`: an instruction that is served like a system call
 //! - [`credentials`], [`limits`], [`usage`]: what a process may do, and has used
 //!
 //! A [`Thread`] names what it works with (memory, descriptors, directories) and never changes. What
@@ -21,6 +22,7 @@
 //! usage, names). Nothing that can free an address space or a file is dropped under any of them.
 
 pub mod clone;
+mod cpuid;
 pub mod credentials;
 pub mod elf;
 pub mod exec;

@@ -9,7 +9,7 @@ use occlum_abi::layout::MAX_VCPUS;
 use occlum_enclave::user::{Exception, Trap, UserContext};
 use occlum_enclave::{log, vcpu};
 
-use super::{Thread, Work, exit, thread};
+use super::{Thread, Work, cpuid, exit, thread};
 use crate::error::{Restart, Result};
 use crate::mm::{FaultOutcome, residency};
 use crate::sched::{self, run};
@@ -54,6 +54,10 @@ fn live(mut thread: Arc<Thread>, mut context: Box<UserContext>) {
         run::before_user();
         interrupted = match context.run() {
             Trap::Syscall => serve(&thread, &mut context),
+            Trap::Cpuid => {
+                cpuid::answer(&mut context.regs);
+                None
+            }
             Trap::Exception(exception) => serve_exception(&thread, &mut context, exception),
             Trap::Interrupt => {
                 tick();
@@ -124,6 +128,7 @@ fn put_in_place(thread: &Thread) {
 }
 
 const SYSCALL_INSTRUCTION: [u8; 2] = [0x0f, 0x05];
+const CPUID_INSTRUCTION: [u8; 2] = [0x0f, 0xa2];
 
 fn serve_exception(
     thread: &Arc<Thread>,
@@ -135,6 +140,11 @@ fn serve_exception(
         let has_code = user::read_bytes(UserAddr(context.regs.rip as usize), &mut code).is_ok();
         if has_code && code == SYSCALL_INSTRUCTION {
             return serve_trapped(thread, context);
+        }
+        if has_code && code == CPUID_INSTRUCTION {
+            context.regs.rip += CPUID_INSTRUCTION.len() as u64;
+            cpuid::answer(&mut context.regs);
+            return None;
         }
     }
     fault::raise(thread, context, exception);
