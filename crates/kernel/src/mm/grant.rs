@@ -10,6 +10,7 @@ use occlum_enclave::{host, usermem};
 
 use super::commit;
 use super::file::MappableFile;
+use super::layout::Layout;
 use super::space::Space;
 use super::territory;
 use super::vma::{Prot, Source, Vma};
@@ -33,7 +34,8 @@ impl Space {
         }
         let warm = self.territory.warm.within(range.clone());
         let first = if warm.is_empty() { prot } else { Prot::READ_WRITE };
-        let done = set_host_prot(&range, first)
+        let done = self
+            .open(&range, first)
             .and_then(|()| warm.into_iter().try_for_each(zero))
             .and_then(|()| if first == prot { Ok(()) } else { set_host_prot(&range, prot) });
         self.settle(range, done)
@@ -48,9 +50,31 @@ impl Space {
         let done = if self.is_shown_to_others() {
             data.install(range.clone(), vma.prot)
         } else {
-            data.load(range.clone(), vma.prot)
+            self.open_for_data(&range).and_then(|()| data.load(range.clone(), vma.prot))
         };
         self.settle(range, done)
+    }
+
+    /// Sets the permissions of pages that are about to be granted, unless they stand with them.
+    pub fn open(&self, range: &Range<usize>, prot: Prot) -> Result<()> {
+        if self.territory.warm.stand_as(range, prot) { Ok(()) } else { set_host_prot(range, prot) }
+    }
+
+    /// Makes pages writable that will all be written now.
+    fn open_for_data(&self, range: &Range<usize>) -> Result<()> {
+        match self.territory.warm.covers(range.clone()) {
+            true => self.open(range, Prot::READ_WRITE),
+            false => populate(range),
+        }
+    }
+
+    /// Makes inaccessible what the last space left accessible inside `range`, but for what is granted by now.
+    pub fn close_standing(&mut self, range: &Range<usize>) -> Result<()> {
+        let mut warm = core::mem::take(&mut self.territory.warm);
+        let (granted, owned) = (&self.granted, self.territory.owned());
+        let closed = warm.close(range, |gap| !granted.within(gap.clone()).is_empty() || !owned.covers(gap));
+        self.territory.warm = warm;
+        closed
     }
 
     /// Warm pages under anonymous memory that is granted lazily. They must not be zeroed when another
@@ -88,34 +112,33 @@ impl Space {
         Ok(())
     }
 
-    /// [`Space::retire`] for a space whose processes are gone, with as few calls as possible.
+    /// [`Space::retire`] for a space whose processes are gone, with as few calls as possible: what is kept
+    /// stands as it is.
     pub fn retire_all(&mut self) {
         let large = |part: &Range<usize>| part.end - part.start > WARM_PART_MAX;
         let large: Vec<_> = self.granted.iter().filter(large).collect();
         for part in large {
             self.retire_or_abandon(part);
         }
+        let layout = self.layout();
         for owned in self.territory.owned_ranges() {
-            self.retire_together(owned);
+            self.leave_standing(owned, &layout);
         }
     }
 
-    /// Keeps all granted pages of an owned range warm, with one call for all of them.
-    fn retire_together(&mut self, owned: Range<usize>) {
+    /// Keeps all granted pages of an owned range warm and as they are.
+    fn leave_standing(&mut self, owned: Range<usize>, layout: &Layout) {
         let parts = self.granted.within(owned);
-        let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return };
         let size: usize = parts.iter().map(|part| part.end - part.start).sum();
-        let hull = first.start..last.end;
         if !commit::try_keep_warm(size) {
-            return parts.into_iter().for_each(|part| self.retire_or_abandon(part));
-        }
-        if set_host_prot(&hull, Prot::NONE).is_err() {
-            commit::drop_warm(size);
             return parts.into_iter().for_each(|part| self.retire_or_abandon(part));
         }
         for part in parts {
             self.granted.remove(part.clone());
-            self.territory.warm.insert(part);
+            self.territory.warm.insert(part.clone());
+            for (range, prot) in layout.within(&part) {
+                self.territory.warm.leave_standing(range, prot);
+            }
         }
         commit::release(size);
     }
@@ -186,9 +209,8 @@ pub(super) struct FileData<'a> {
 }
 
 impl FileData<'_> {
-    /// Fills pages in place. Nobody else may see them meanwhile.
+    /// Fills writable pages in place. Nobody else may see them meanwhile.
     pub fn load(&self, range: Range<usize>, prot: Prot) -> Result<()> {
-        populate(&range)?;
         self.pieces(range.clone(), |at, piece| {
             usermem::write(at, piece).map_err(|_| no_host_memory())
         })?;

@@ -26,6 +26,13 @@ impl Layout {
         }
     }
 
+    /// The parts inside `range`, which no part crosses the ends of.
+    pub fn within(&self, range: &Range<usize>) -> impl Iterator<Item = (Range<usize>, Prot)> {
+        let first = self.0.partition_point(|(part, _)| part.start < range.start);
+        let end = range.end;
+        self.0[first..].iter().take_while(move |(part, _)| part.end <= end).cloned()
+    }
+
     /// Whether every page of the range is readable and writable.
     pub fn is_writable(&self, range: &Range<usize>) -> bool {
         let mut at = range.start;

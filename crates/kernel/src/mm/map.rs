@@ -198,10 +198,12 @@ impl Space {
     /// Grants what is granted at once.
     fn prepare(&mut self, request: &MapRequest, vma: &Vma) -> Result<()> {
         match &vma.source {
-            Source::Shared { object, .. } => object.add_rights(vma.prot),
-            Source::File { .. } => self.prepare_file(request, vma),
-            _ => self.prepare_anonymous(request, vma),
+            Source::Shared { object, .. } => return object.add_rights(vma.prot),
+            Source::File { .. } => self.prepare_file(request, vma)?,
+            _ => self.prepare_anonymous(request, vma)?,
         }
+        // What stands here and is not granted must fault: the loader of programs writes to it.
+        if vma.prot.is_none() { Ok(()) } else { self.close_standing(&vma.range()) }
     }
 
     fn prepare_file(&mut self, request: &MapRequest, vma: &Vma) -> Result<()> {

@@ -7,8 +7,9 @@
 //! - [`vdso`]: clocks without system calls; [`original_rip`]: patched system calls, seen from outside
 //!
 //! All processes live in one range, each at addresses of its own (`territory.rs`). A page is *granted*
-//! when the host's page tables let user code at it; the invariant is that granted pages have exactly
-//! the permissions of their mapping, and that everything else in the user range is inaccessible.
+//! when the host's page tables let user code at it; the invariant is that while user code of a space runs,
+//! its granted pages have exactly the permissions of their mapping, and everything else in its territory
+//! is inaccessible. Between two runs of a program pages stand as they were (`standing.rs`).
 //! Small mappings are granted when made, large ones when touched.
 //!
 //! Lock order: a space's lock (it sleeps: loading pages reads files), then file locks; the locks in
@@ -34,6 +35,7 @@ mod revive;
 mod shared;
 mod site_table;
 mod space;
+mod standing;
 mod stubs;
 mod territory;
 pub mod vdso;

@@ -3,7 +3,6 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::grant::set_host_prot;
 use super::space::Space;
 use super::stubs::StubArea;
 use super::vma::{Prot, Source, Vma};
@@ -66,7 +65,7 @@ impl Space {
 
     fn revive_part(&mut self, range: Range<usize>, prot: Prot) -> Result<()> {
         self.charge(&range)?;
-        let done = set_host_prot(&range, prot);
+        let done = self.open(&range, prot);
         self.settle(range, done)
     }
 

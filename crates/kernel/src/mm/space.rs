@@ -150,6 +150,11 @@ impl AddressSpace {
         self.threads.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// The program is loaded and user code may run: nothing else is accessible from now on.
+    pub fn close_standing(&self) -> Result<()> {
+        self.inner.lock().close_standing(&(0..usize::MAX))
+    }
+
     /// The limits for the calls that follow.
     pub fn set_limits(&self, limits: MemoryLimits) {
         self.inner.lock().limits = limits;
@@ -230,8 +235,8 @@ impl Drop for Space {
     /// is left goes back to the host.
     fn drop(&mut self) {
         let known = self.known_content();
-        self.vmas.clear();
         self.retire_all();
+        self.vmas.clear();
         for (range, content) in known {
             self.territory.warm.describe(range, content);
         }

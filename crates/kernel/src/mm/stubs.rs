@@ -96,7 +96,10 @@ impl Space {
             set_host_prot(&range, Prot::READ_WRITE)?;
             usermem::write(area.start, code).map_err(|_| no_host_memory())
         };
-        let done = code.map_or(Ok(()), write).and_then(|()| set_host_prot(&range, Prot::READ_EXEC));
+        let done = match code {
+            Some(code) => write(code).and_then(|()| set_host_prot(&range, Prot::READ_EXEC)),
+            None => self.open(&range, Prot::READ_EXEC),
+        };
         self.settle(range, done)?;
         self.stubs.insert(area.start, area);
         Ok(())

@@ -67,7 +67,7 @@ pub(super) struct Territory {
     owned: RangeSet,
     /// Owned, and no mapping there.
     free: RangeSet,
-    /// Free and still backed by pages: inaccessible, content of former mappings.
+    /// Free and still backed by pages, with the content of former mappings.
     pub warm: WarmPages,
     /// The program that will run here: it looks for an arena where it ran before.
     program: FileIdentity,
@@ -92,6 +92,9 @@ impl Territory {
             Some(arena) => {
                 territory.own(arena.base..arena.base + ARENA_SIZE);
                 territory.warm = arena.warm;
+                if arena.program != program {
+                    territory.warm.close(&(0..usize::MAX), |_| false)?;
+                }
             }
             None => territory.grow(0)?,
         }

@@ -1,4 +1,5 @@
-//! Pages without a mapping that are still backed ([`WarmPages`]): inaccessible, with old content.
+//! Pages without a mapping that are still backed ([`WarmPages`]), with old content. They are
+//! inaccessible, but for what a space left that ended (`standing.rs`).
 //!
 //! Making a fresh page costs the host microseconds, using a warm one the time to overwrite it. Of some
 //! the content is *known*: text and constants of files that can't change. Where the next program
@@ -13,7 +14,11 @@ use occlum_enclave::host;
 
 use super::commit;
 use super::file::FileIdentity;
+use super::grant::set_host_prot;
 use super::ranges::RangeSet;
+use super::standing::Standing;
+use super::vma::Prot;
+use crate::error::Result;
 
 /// What a range of warm pages holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +44,8 @@ pub(super) struct WarmPages {
     pages: RangeSet,
     /// Start to end and content; each entry lies wholly in `pages`.
     known: BTreeMap<usize, (usize, Content)>,
+    /// Those that are accessible.
+    standing: Standing,
 }
 
 impl WarmPages {
@@ -50,10 +57,45 @@ impl WarmPages {
         self.pages.missing(range)
     }
 
-    /// Pages that were counted by [`commit::try_keep_warm`].
+    /// Inaccessible pages that were counted by [`commit::try_keep_warm`].
     pub fn insert(&mut self, range: Range<usize>) {
         self.forget_content(&range);
+        self.standing.remove(&range);
         self.pages.insert(range);
+    }
+
+    /// Says that pages which were just inserted are still accessible; ranges come in ascending order.
+    pub fn leave_standing(&mut self, range: Range<usize>, prot: Prot) {
+        self.standing.insert(range, prot);
+    }
+
+    /// Whether pages are warm and accessible with just these permissions.
+    pub fn stand_as(&self, range: &Range<usize>, prot: Prot) -> bool {
+        self.standing.is(range, prot)
+    }
+
+    pub fn covers(&self, range: Range<usize>) -> bool {
+        self.pages.covers(range)
+    }
+
+    /// Makes inaccessible what stands inside `range`, with one call for all parts between which `is_open`
+    /// sees nothing that must stay accessible.
+    pub fn close(&mut self, range: &Range<usize>, is_open: impl Fn(Range<usize>) -> bool) -> Result<()> {
+        if self.standing.is_empty() {
+            return Ok(());
+        }
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for part in self.standing.within(range) {
+            match runs.last_mut() {
+                Some(last) if !is_open(last.end..part.start) => last.end = part.end,
+                _ => runs.push(part),
+            }
+        }
+        for run in runs {
+            set_host_prot(&run, Prot::NONE)?;
+            self.standing.remove(&run);
+        }
+        Ok(())
     }
 
     /// Says what pages that are warm hold.
@@ -73,6 +115,7 @@ impl WarmPages {
     /// The pages are used again, or gone.
     pub fn remove(&mut self, range: Range<usize>) {
         self.forget_content(&range);
+        self.standing.remove(&range);
         commit::drop_warm(self.pages.remove(range));
     }
 
@@ -82,6 +125,7 @@ impl WarmPages {
         let mut done = 0;
         for part in self.pages.within(range) {
             if host::release_user(part.start, part.end - part.start).is_ok() {
+                self.standing.remove(&part);
                 done += self.pages.remove(part);
             }
         }

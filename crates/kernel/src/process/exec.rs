@@ -100,6 +100,7 @@ pub(super) fn prepare(
     let (loaded, layout) = in_space(&space, || -> Result<(Loaded, Layout)> {
         let loaded = image.map(&space)?;
         let layout = fill_stack(process, &space, image, &loaded, name, env, credentials)?;
+        space.close_standing()?;
         Ok((loaded, layout))
     })?;
     let path = image.path().map(|path| path.name(&mounts::root()).text.to_vec());
