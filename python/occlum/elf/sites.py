@@ -12,8 +12,8 @@ right.
 
     header   "OSIT" | version u16 | 0 u16 | count u32 | stub_bytes u32
     record   window_off u64 | window_len, site_at, stub_len, stub_call, stub_ret, fix_count,
-             map_count, kind: u8 each | fixes u8 x4 | maps (window u8, stub u8) x6 | stub code, padded
-             to a multiple of 4
+             map_count, kind: u8 each | fixes u8 x4 | maps (window u8, stub u8) x6
+             | stub code, padded to a multiple of 4
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _NUMBER_REACH = 12
 
 @dataclass(frozen=True)
 class _Kind:
-    """What is replaced. The stub leaves the address to continue at where the instruction puts a result."""
+    """What is replaced. The address to continue at is left where the instruction puts a result."""
 
     number: int
     lea: bytes  # lea REGISTER, [rip + disp32]

@@ -14,6 +14,7 @@ use super::layout::Layout;
 use super::space::Space;
 use super::territory;
 use super::vma::{Prot, Source, Vma};
+use super::warm::Content;
 use crate::error::{Error, Result};
 
 /// Warm ranges larger than this go back to the host: zeroing them would cost more than it saves.
@@ -68,11 +69,16 @@ impl Space {
         }
     }
 
-    /// Makes inaccessible what the last space left accessible inside `range`, but for what is granted by now.
-    pub fn close_standing(&mut self, range: &Range<usize>) -> Result<()> {
+    /// Makes inaccessible what the last space left accessible inside `range`, but for what is granted by
+    /// now, and known content that is to be kept.
+    pub fn close_standing(
+        &mut self,
+        range: &Range<usize>,
+        keep: impl Fn(&Range<usize>, &Content) -> bool,
+    ) -> Result<()> {
         let mut warm = core::mem::take(&mut self.territory.warm);
         let (granted, owned) = (&self.granted, self.territory.owned());
-        let closed = warm.close(range, |gap| !granted.within(gap.clone()).is_empty() || !owned.covers(gap));
+        let closed = warm.close(range, keep, |gap| !granted.within(gap.clone()).is_empty() || !owned.covers(gap));
         self.territory.warm = warm;
         closed
     }

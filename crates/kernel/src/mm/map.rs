@@ -72,6 +72,15 @@ impl Space {
         if self.vmas.is_free(range.clone()) {
             return Ok(());
         }
+        self.close_standing(&range, |_, _| false)?;
+        self.clear(range)
+    }
+
+    /// Removes mappings; pages that stand there are left, for what is mapped instead.
+    fn clear(&mut self, range: Range<usize>) -> Result<()> {
+        if self.vmas.is_free(range.clone()) {
+            return Ok(());
+        }
         self.retire(range.clone())?;
         for vma in self.vmas.remove(range.clone()) {
             if !vma.is_global() {
@@ -173,7 +182,7 @@ impl Space {
             let errno = if is_replacing { Errno::ENOMEM } else { Errno::EEXIST };
             return err(errno, "addresses belong to another process");
         }
-        self.unmap(range.clone())?;
+        self.clear(range.clone())?;
         self.territory.claim(range)
     }
 
@@ -202,13 +211,32 @@ impl Space {
             Source::File { .. } => self.prepare_file(request, vma)?,
             _ => self.prepare_anonymous(request, vma)?,
         }
-        // What stands here and is not granted must fault: the loader of programs writes to it.
-        if vma.prot.is_none() { Ok(()) } else { self.close_standing(&vma.range()) }
+        self.close_under(request, vma)
+    }
+
+    /// What stands under a mapping and is not granted must fault, unless it is what the mapping shows.
+    fn close_under(&mut self, request: &MapRequest, vma: &Vma) -> Result<()> {
+        match &vma.source {
+            // Where a program will be: nobody looks before it is there.
+            Source::Anonymous if request.is_program => Ok(()),
+            Source::Stubs => Ok(()),
+            Source::File { file, offset } if request.is_outline() && file.is_unchanging() => {
+                let identity = file.identity();
+                self.close_standing(&vma.range(), |range, content| {
+                    content.is_of(identity, offset + (range.start.wrapping_sub(vma.start)) as u64)
+                })
+            }
+            _ => self.close_standing(&vma.range(), |_, _| false),
+        }
     }
 
     fn prepare_file(&mut self, request: &MapRequest, vma: &Vma) -> Result<()> {
         if vma.prot.contains(Prot::EXEC) {
             self.attach_stubs(vma)?;
+        }
+        if request.is_outline() {
+            // What stands there serves the segments.
+            return Ok(());
         }
         self.revive(vma)?;
         let end = vma.file_end();
@@ -228,6 +256,11 @@ impl Space {
 }
 
 impl MapRequest {
+    /// A program or library as a whole, over which its segments will be mapped.
+    fn is_outline(&self) -> bool {
+        self.is_program && self.fixed == Fixed::No
+    }
+
     /// The checks that need no lock, in Linux's order.
     pub fn check(&self) -> Result<()> {
         checked_size(self).map(drop)

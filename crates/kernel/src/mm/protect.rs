@@ -37,6 +37,7 @@ impl Space {
         if part.is_write_denied && prot.contains(Prot::WRITE) {
             return err(Errno::EACCES, "the file is not open for writing");
         }
+        self.close_standing(&part.range(), |_, _| false)?;
         match &part.source {
             Source::Vdso | Source::Vvar | Source::Stubs => {
                 return err(Errno::EACCES, "belongs to the kernel");

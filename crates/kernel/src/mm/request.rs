@@ -60,6 +60,9 @@ pub struct MapRequest {
     pub is_populated: bool,
     /// MAP_LOCKED.
     pub is_locked: bool,
+    /// Part of a program is being loaded (MAP_DENYWRITE, as loaders say it): what it shows may be the
+    /// program's code as it runs, with patched system calls, and most of it will be mapped over.
+    pub is_program: bool,
     /// A shared mapping may never become writable: the descriptor is read-only.
     pub is_write_denied: bool,
 }

@@ -150,9 +150,10 @@ impl AddressSpace {
         self.threads.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The program is loaded and user code may run: nothing else is accessible from now on.
+    /// The program is loaded and user code may run: what the last one left becomes inaccessible, but for text
+    /// and constants of files, which the program most likely maps next.
     pub fn close_standing(&self) -> Result<()> {
-        self.inner.lock().close_standing(&(0..usize::MAX))
+        self.inner.lock().close_standing(&(0..usize::MAX), |_, _| true)
     }
 
     /// The limits for the calls that follow.

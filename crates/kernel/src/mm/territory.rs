@@ -93,7 +93,7 @@ impl Territory {
                 territory.own(arena.base..arena.base + ARENA_SIZE);
                 territory.warm = arena.warm;
                 if arena.program != program {
-                    territory.warm.close(&(0..usize::MAX), |_| false)?;
+                    territory.warm.close(&(0..usize::MAX), |_, _| false, |_| false)?;
                 }
             }
             None => territory.grow(0)?,

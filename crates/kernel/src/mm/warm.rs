@@ -48,6 +48,13 @@ pub(super) struct WarmPages {
     standing: Standing,
 }
 
+impl Content {
+    /// Whether it is a part of a file, patched or not.
+    pub fn is_of(&self, wanted: FileIdentity, at: u64) -> bool {
+        matches!(self, Content::File { file, offset, .. } if *file == wanted && *offset == at)
+    }
+}
+
 impl WarmPages {
     pub fn within(&self, range: Range<usize>) -> Vec<Range<usize>> {
         self.pages.within(range)
@@ -78,16 +85,30 @@ impl WarmPages {
         self.pages.covers(range)
     }
 
-    /// Makes inaccessible what stands inside `range`, with one call for all parts between which `is_open`
-    /// sees nothing that must stay accessible.
-    pub fn close(&mut self, range: &Range<usize>, is_open: impl Fn(Range<usize>) -> bool) -> Result<()> {
+    /// Makes inaccessible what stands inside `range`, but for described parts that are to be kept. One call
+    /// serves all parts between which nothing is kept and `is_open` sees nothing either.
+    pub fn close(
+        &mut self,
+        range: &Range<usize>,
+        keep: impl Fn(&Range<usize>, &Content) -> bool,
+        is_open: impl Fn(Range<usize>) -> bool,
+    ) -> Result<()> {
         if self.standing.is_empty() {
             return Ok(());
         }
+        let mut closing: RangeSet = self.standing.within(range).into_iter().collect();
+        let mut kept = RangeSet::new();
+        for (part, content) in self.known_within(range.clone()) {
+            if keep(&part, &content) {
+                closing.remove(part.clone());
+                kept.insert(part);
+            }
+        }
         let mut runs: Vec<Range<usize>> = Vec::new();
-        for part in self.standing.within(range) {
+        for part in closing.iter() {
+            let is_joined = |gap: Range<usize>| kept.within(gap.clone()).is_empty() && !is_open(gap);
             match runs.last_mut() {
-                Some(last) if !is_open(last.end..part.start) => last.end = part.end,
+                Some(last) if is_joined(last.end..part.start) => last.end = part.end,
                 _ => runs.push(part),
             }
         }

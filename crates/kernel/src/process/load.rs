@@ -179,7 +179,11 @@ impl Binary {
         start: usize,
         size: usize,
     ) -> Result<usize> {
-        let reservation = MapRequest { is_unreserved: true, ..MapRequest::anonymous(size, Prot::NONE) };
+        let reservation = MapRequest {
+            is_unreserved: true,
+            is_program: true,
+            ..MapRequest::anonymous(size, Prot::NONE)
+        };
         if self.header.kind == Kind::Fixed {
             return space.map(reservation.fixed_at(start));
         }
@@ -209,7 +213,8 @@ impl Binary {
             anonymous = file_end.next_multiple_of(PAGE_SIZE);
             let offset = segment.offset - (address - start) as u64;
             let file = self.file.mappable()?;
-            space.map(MapRequest::file(file, offset, anonymous - start, prot).fixed_at(start))?;
+            let request = MapRequest::file(file, offset, anonymous - start, prot);
+            space.map(MapRequest { is_program: true, ..request.fixed_at(start) })?;
         }
         if end > anonymous {
             space.map(MapRequest::anonymous(end - anonymous, prot).fixed_at(anonymous))?;

@@ -45,6 +45,7 @@ const MAP_GROWSDOWN: u64 = 0x100;
 const MAP_LOCKED: u64 = 0x2000;
 const MAP_NORESERVE: u64 = 0x4000;
 const MAP_POPULATE: u64 = 0x8000;
+const MAP_DENYWRITE: u64 = 0x800;
 const MAP_STACK: u64 = 0x2_0000;
 const MAP_HUGETLB: u64 = 0x4_0000;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
@@ -133,7 +134,8 @@ fn of_file(request: MapRequest, flags: u64, file: &Arc<OpenFile>, offset: u64) -
     }
     // A private mapping may be made writable whatever the descriptor allows.
     let is_write_denied = request.is_write_denied && request.sharing == Sharing::Shared;
-    Ok(MapRequest { backing: Backing::File { file: mappable, offset }, is_write_denied, ..request })
+    let is_program = flags & MAP_DENYWRITE != 0;
+    Ok(MapRequest { backing: Backing::File { file: mappable, offset }, is_write_denied, is_program, ..request })
 }
 
 fn check_shared(request: &MapRequest, file: &Arc<OpenFile>) -> Result<()> {
