@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find crates python Cargo.toml Cargo.lock pyproject.toml \
 	-name target -prune -o -name __pycache__ -prune -o -type f -print)
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test storage-soak lint bench clean
 
 help:
 	@echo "make demo     build, install into $(VENV), and run real programs in an enclave"
 	@echo "make test     every test"
+	@echo "make storage-soak  the store: each bit flipped, thousands of power cuts (minutes)"
 	@echo "make install  build and install into $(VENV)"
 	@echo "make lint     formatting, types and the style ratchet"
 	@echo "make bench    the benchmark table"
@@ -37,6 +38,9 @@ demo: install
 test: install
 	tools/test-packages
 	$(BIN)/python -m pytest
+
+storage-soak:
+	STORE_EACH_BIT=1 STORE_CRASHES=10000 cargo test --release --locked -p occlum-storage --test store
 
 lint: install
 	$(BIN)/ruff check python tests tools bench

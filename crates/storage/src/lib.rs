@@ -1,6 +1,7 @@
 //! File-system formats for storage that nobody inside the enclave trusts.
 //!
 //! - [`image`]: the hashed read-only image, `docs/format/image.md`
+//! - [`store`]: the encrypted read-write store, `docs/format/store.md`
 //!
 //! A leaf of the project: no knowledge of the kernel, of the host or of Python. Readers are
 //! `no_std` and run in the enclave; writers (feature `writer`) run at build time.
@@ -12,3 +13,4 @@ extern crate alloc;
 extern crate std;
 
 pub mod image;
+pub mod store;
