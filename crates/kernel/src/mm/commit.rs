@@ -58,6 +58,11 @@ pub(super) fn grant(bytes: usize) -> Result<()> {
         .map_err(|_| Error::new(Errno::ENOMEM, "user_space_size is used up"))
 }
 
+/// Whether more than half of all memory is granted: time to look for pages that can be made again.
+pub(super) fn is_short() -> bool {
+    GRANTED.load(Ordering::Relaxed) > LIMIT.load(Ordering::Relaxed) / 2
+}
+
 pub(super) fn release(bytes: usize) {
     GRANTED.fetch_sub(bytes, Ordering::Relaxed);
 }

@@ -32,7 +32,7 @@ impl AddressSpace {
     /// A copy of this space for a child; its pages are copied when one of both writes them. Commitment
     /// is charged in full, so that a write never fails for it: ENOMEM if that does not fit.
     pub fn fork(self: &Arc<Self>) -> Result<Arc<AddressSpace>> {
-        let group = Group::of(self);
+        let group = Group::of(self)?;
         let turn = group.take_turn(self)?;
         // Nobody writes while pages change hands.
         group.shut(self);
@@ -64,7 +64,7 @@ impl AddressSpace {
             }
         }
         let space = AddressSpace::new(program)?;
-        FIXED.lock().push((fixed, Arc::downgrade(&Group::of(&space))));
+        FIXED.lock().push((fixed, Arc::downgrade(&Group::of(&space)?)));
         Ok(space)
     }
 }

@@ -10,6 +10,7 @@ use occlum_enclave::{host, usermem};
 
 use super::commit;
 use super::file::MappableFile;
+use super::fold;
 use super::layout::Layout;
 use super::space::Space;
 use super::territory;
@@ -126,7 +127,8 @@ impl Space {
         for part in large {
             self.retire_or_abandon(part);
         }
-        let layout = self.layout();
+        // Of a folded space nothing is accessible.
+        let layout = if self.is_folded { Layout::default() } else { self.layout() };
         for owned in self.territory.owned_ranges() {
             self.leave_standing(owned, &layout);
         }
@@ -165,7 +167,12 @@ impl Space {
     /// Before pages are made: counts them and makes room for them.
     pub fn charge(&mut self, range: &Range<usize>) -> Result<()> {
         self.make_room(range)?;
-        commit::grant(range.end - range.start)?;
+        fold::relieve();
+        let size = range.end - range.start;
+        commit::grant(size).or_else(|_| {
+            fold::reclaim();
+            commit::grant(size)
+        })?;
         let excess = commit::warm_excess();
         if excess > 0 && territory::reclaim(excess) < excess {
             self.territory.warm.release(0..range.start);
@@ -188,6 +195,7 @@ impl Space {
         }
         self.territory.warm.remove(range.clone());
         self.granted.insert(range);
+        self.weigh();
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ mod brk;
 mod commit;
 mod fault;
 mod file;
+mod fold;
 mod fork;
 mod grant;
 mod layout;

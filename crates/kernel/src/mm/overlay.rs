@@ -104,11 +104,17 @@ pub(super) struct Turn {
 
 impl Group {
     /// The group of `space`, which it founds if it has none.
-    pub fn of(space: &Arc<AddressSpace>) -> Arc<Group> {
-        let mut inner = space.inner.lock();
-        if let Some(group) = &inner.overlay.group {
-            return group.clone();
-        }
+    pub fn of(space: &Arc<AddressSpace>) -> Result<Arc<Group>> {
+        let mut inner = loop {
+            space.unfold()?;
+            let inner = space.inner.lock();
+            if let Some(group) = &inner.overlay.group {
+                return Ok(group.clone());
+            }
+            if !inner.is_folded {
+                break inner;
+            }
+        };
         let first = (space.id, Arc::downgrade(space));
         let group = Arc::new(Group {
             turn: Mutex::new(Turn { id: first.0, space: first.1.clone(), ends_ns: 0 }),
@@ -119,7 +125,7 @@ impl Group {
         });
         inner.overlay.group = Some(group.clone());
         space.group.call_once(|| group.clone());
-        group
+        Ok(group)
     }
 
     /// Adds a member; false if the group has ended.

@@ -22,6 +22,11 @@ impl RangeSet {
         self.size
     }
 
+    /// How many ranges.
+    pub fn parts(&self) -> usize {
+        self.ranges.len()
+    }
+
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Range<usize>> + '_ {
         self.ranges.iter().map(|(&start, &end)| start..end)
     }

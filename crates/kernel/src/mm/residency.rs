@@ -110,8 +110,9 @@ impl AddressSpace {
             if self.try_enter() {
                 return Ok(());
             }
-            if let Some(group) = self.group.get() {
-                drop(group.take_turn(self)?);
+            match self.group.get() {
+                Some(group) => drop(group.take_turn(self)?),
+                None => self.unfold()?,
             }
         }
     }
@@ -122,6 +123,9 @@ impl AddressSpace {
             presence::leave();
             return false;
         }
+        if !self.was_entered.load(Ordering::Relaxed) {
+            self.was_entered.store(true, Ordering::Relaxed);
+        }
         true
     }
 
@@ -130,7 +134,7 @@ impl AddressSpace {
         loop {
             self.enter()?;
             let space = self.inner.lock();
-            if space.overlay.is_in_place {
+            if space.overlay.is_in_place && !space.is_folded {
                 return Ok(space);
             }
         }

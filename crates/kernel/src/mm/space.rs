@@ -29,8 +29,12 @@ pub struct AddressSpace {
     pub(super) this: Weak<AddressSpace>,
     pub(super) inner: Mutex<Space>,
     /// Its tasks may not enter user code or touch user memory: another member of its group is in place,
-    /// or wants to be.
+    /// or wants to be, or it is folded.
     pub(super) is_shut: AtomicBool,
+    /// A task entered since `fold.rs` last looked.
+    pub(super) was_entered: AtomicBool,
+    /// Its place in the list of `fold.rs`; 0 is none.
+    pub(super) candidate: AtomicUsize,
     pub(super) group: Once<Arc<Group>>,
     /// Threads that run in it.
     threads: Arc<AtomicUsize>,
@@ -75,6 +79,10 @@ pub(super) struct Space {
     pub stubs: BTreeMap<usize, StubArea>,
     pub limits: MemoryLimits,
     pub overlay: Overlay,
+    /// Its pages are inaccessible although they are granted (`fold.rs`).
+    pub is_folded: bool,
+    /// What it counts for in `fold.rs`.
+    pub weight: usize,
     /// [`AddressSpace::id`]
     pub id: usize,
     /// A mapping is being made: the program does not know its address yet.
@@ -133,12 +141,23 @@ impl AddressSpace {
             stubs,
             limits,
             overlay,
+            is_folded: false,
+            weight: 0,
             id,
             is_mapping: false,
             threads: threads.clone(),
         };
         let inner = Mutex::new(space);
-        Arc::new_cyclic(|this| AddressSpace { id, this: this.clone(), inner, is_shut, group, threads })
+        Arc::new_cyclic(|this| AddressSpace {
+            id,
+            this: this.clone(),
+            inner,
+            is_shut,
+            was_entered: AtomicBool::new(true),
+            candidate: AtomicUsize::new(0),
+            group,
+            threads,
+        })
     }
 
     /// A thread will run in this space, until [`AddressSpace::thread_leaves`].
@@ -153,7 +172,9 @@ impl AddressSpace {
     /// The program is loaded and user code may run: what the last one left becomes inaccessible, but for text
     /// and constants of files, which the program most likely maps next.
     pub fn close_standing(&self) -> Result<()> {
-        self.inner.lock().close_standing(&(0..usize::MAX), |_, _| true)
+        self.inner.lock().close_standing(&(0..usize::MAX), |_, _| true)?;
+        self.may_be_folded();
+        Ok(())
     }
 
     /// The limits for the calls that follow.
@@ -225,6 +246,7 @@ impl Space {
 
 impl Drop for AddressSpace {
     fn drop(&mut self) {
+        self.is_no_candidate();
         if let Some(group) = self.group.get() {
             group.leave(self);
         }
@@ -236,6 +258,7 @@ impl Drop for Space {
     /// is left goes back to the host.
     fn drop(&mut self) {
         let known = self.known_content();
+        self.weigh_nothing();
         self.retire_all();
         self.vmas.clear();
         for (range, content) in known {
