@@ -5,12 +5,13 @@
 //! the memory goes with the last of them. Attaches are not counted: they are the mappings there are.
 //!
 //! A page of an enclave has one address. All processes see a segment at the same one, and a second
-//! attach in one process gives the first's address again and only counts ([`Segment::repeats`]).
+//! attach in one process gives the first's address again.
 
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::object::{Object, Request, Table};
 use crate::error::{Errno, Result, err};
@@ -40,8 +41,6 @@ pub struct Segment {
     pub changed_s: i64,
     pub creator: u32,
     pub last_pid: u32,
-    /// Attaches beyond the first in one space.
-    repeats: Vec<(Weak<AddressSpace>, usize)>,
 }
 
 /// What `mm` takes for the file of a segment.
@@ -84,14 +83,7 @@ pub fn find(id: i32) -> Result<Arc<Object<Segment>>> {
 /// shmat(2); gives the address.
 pub fn attach(segment: &Object<Segment>, space: &Arc<AddressSpace>, how: &Attach, pid: u32) -> Result<usize> {
     let pages = segment.inner.lock().state.pages.clone();
-    let identity = pages.identity();
-    let start = match first_mapping(space, identity) {
-        Some(start) if how.addr.is_none_or(|addr| addr == start) => {
-            segment.inner.lock().state.repeat(space);
-            start
-        }
-        _ => map(&pages, space, how)?,
-    };
+    let start = map(&pages, space, how)?;
     let mut inner = segment.inner.lock();
     if inner.permissions.mode & SHM_DEST == 0 {
         inner.state.object = pages.slot.object();
@@ -112,12 +104,9 @@ pub fn detach(space: &Arc<AddressSpace>, addr: usize, pid: u32) -> Result<()> {
         let mut inner = segment.inner.lock();
         inner.state.detached_s = super::object::now_s();
         inner.state.last_pid = pid;
-        if inner.state.take_repeat(space) {
-            return Ok(());
-        }
     }
-    for (start, end) in mappings(space, at.file) {
-        space.unmap(start, end - start)?;
+    for (range, _) in mappings(space, at.file) {
+        space.unmap(range.start, range.len())?;
     }
     if let Ok(segment) = segment
         && is_over(&segment)
@@ -145,12 +134,8 @@ pub fn remove(segment: &Object<Segment>) {
 /// `shm_nattch`.
 pub fn attach_count(segment: &Object<Segment>) -> usize {
     let identity = FileIdentity { dev: SEGMENT_DEV, ino: segment.id as u64 };
-    let spaces = spaces();
-    let first: usize = spaces.iter().map(|space| mappings(space, identity).len()).sum();
-    let mut inner = segment.inner.lock();
-    let repeats = &mut inner.state.repeats;
-    repeats.retain(|(space, _)| space.strong_count() > 0);
-    first + repeats.iter().map(|(_, count)| count).sum::<usize>()
+    let times = |space: &Arc<AddressSpace>| mappings(space, identity).iter().map(|(_, times)| times).sum::<usize>();
+    spaces().iter().map(times).sum()
 }
 
 /// Forgets segments that were removed and have lost their last attach.
@@ -185,15 +170,12 @@ fn map(pages: &Arc<SegmentPages>, space: &AddressSpace, how: &Attach) -> Result<
     }
 }
 
-fn first_mapping(space: &AddressSpace, identity: FileIdentity) -> Option<usize> {
-    mappings(space, identity).first().map(|&(start, _)| start)
-}
-
-fn mappings(space: &AddressSpace, identity: FileIdentity) -> Vec<(usize, usize)> {
+/// Where a space has the segment, and how often.
+fn mappings(space: &AddressSpace, identity: FileIdentity) -> Vec<(Range<usize>, usize)> {
     let mut found = Vec::new();
     space.for_each_mapping(|mapping| {
         if mapping.file == identity && mapping.is_shared {
-            found.push((mapping.start, mapping.end));
+            found.push((mapping.start..mapping.end, mapping.times));
         }
     });
     found
@@ -229,26 +211,8 @@ impl Segment {
             changed_s: super::object::now_s(),
             creator: pid,
             last_pid: 0,
-            repeats: Vec::new(),
         })
     }
-
-    fn repeat(&mut self, space: &Arc<AddressSpace>) {
-        match self.repeats.iter_mut().find(|(other, _)| is_same(other, space)) {
-            Some((_, count)) => *count += 1,
-            None => self.repeats.push((Arc::downgrade(space), 1)),
-        }
-    }
-
-    /// Takes back a repeated attach, if there is one.
-    fn take_repeat(&mut self, space: &Arc<AddressSpace>) -> bool {
-        let found = self.repeats.iter_mut().find(|(other, count)| is_same(other, space) && *count > 0);
-        found.map(|(_, count)| *count -= 1).is_some()
-    }
-}
-
-fn is_same(weak: &Weak<AddressSpace>, space: &Arc<AddressSpace>) -> bool {
-    core::ptr::eq(weak.as_ptr(), Arc::as_ptr(space))
 }
 
 impl MappableFile for SegmentPages {

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use alloc::sync::Arc;
-use occlum_abi::layout::{PAGE_SIZE, USER_END};
+use occlum_abi::layout::{PAGE_SIZE, USER_BASE, USER_END};
 use occlum_enclave::log;
 
 use super::anonymous::SharedMemory;
@@ -28,13 +28,23 @@ impl AddressSpace {
         self.lock_resident()?.map(request)
     }
 
-    /// munmap(2).
+    /// munmap(2). Of a part of a shared object that is mapped several times, one mapping goes.
     pub fn unmap(&self, addr: usize, size: usize) -> Result<()> {
         let range = page_range(addr, size, Errno::EINVAL)?;
         if range.is_empty() {
             return err(Errno::EINVAL, "size is 0");
         }
-        self.lock_resident()?.unmap(range)
+        let mut space = self.lock_resident()?;
+        if !space.vmas.has_repeats(range.clone()) {
+            return space.unmap(range);
+        }
+        let single = space.vmas.take_repeats(range);
+        single.into_iter().try_for_each(|part| space.unmap(part))
+    }
+
+    /// Removes all mappings.
+    pub fn unmap_everything(&self) -> Result<()> {
+        self.lock_resident()?.unmap(USER_BASE..USER_END)
     }
 }
 
@@ -45,7 +55,14 @@ impl Space {
         self.check_limits(&request)?;
         let backing = self.resolve_backing(&request)?;
         let start = match &backing {
-            Source::Shared { object, offset } => self.place_shared(&request, object, *offset)?,
+            Source::Shared { object, offset } => {
+                let start = self.place_shared(&request, object, *offset)?;
+                if !self.vmas.is_free(start..start + size) {
+                    self.repeat(&new_vma(&request, start, backing))?;
+                    return Ok(start);
+                }
+                start
+            }
             _ => self.place(&request)?,
         };
         self.install(&request, start, backing)?;
@@ -194,14 +211,31 @@ impl Space {
             log!(Warn, "a shared file is mapped at {start:#x} already and can't be mapped elsewhere too");
             return err(Errno::ENOMEM, "shared object stands elsewhere");
         }
-        if self.vmas.is_free(range.clone()) {
-            return Ok(start);
+        match request.fixed {
+            Fixed::Replace => self.unmap(range)?,
+            Fixed::NoReplace if !self.vmas.is_free(range) => {
+                return err(Errno::EEXIST, "something is mapped there");
+            }
+            _ => {}
         }
-        if request.fixed == Fixed::Replace {
-            self.unmap(range)?;
-            return Ok(start);
+        Ok(start)
+    }
+
+    /// Maps a part of a shared object once more. It stays where it is, with the rights of both mappings,
+    /// until both are gone.
+    fn repeat(&mut self, vma: &Vma) -> Result<()> {
+        let Source::Shared { object, .. } = &vma.source else { return Ok(()) };
+        object.add_rights(vma.prot)?;
+        let gaps = self.vmas.gaps(vma.range());
+        self.vmas.update(vma.range(), |present| {
+            present.repeats += 1;
+            present.prot = present.prot.union(vma.prot);
+            present.is_write_denied &= vma.is_write_denied;
+        });
+        for gap in gaps {
+            self.vmas.insert(vma.part(gap.start, gap.end));
         }
-        err(Errno::ENOMEM, "this process has mapped that part of the shared object already")
+        Ok(())
     }
 
     /// Grants what is granted at once.
@@ -311,6 +345,7 @@ fn new_vma(request: &MapRequest, start: usize, source: Source) -> Vma {
         is_write_denied: request.is_write_denied,
         on_fork: OnFork::Copy,
         is_pristine: !request.prot.contains(Prot::WRITE),
+        repeats: 0,
         source,
     }
 }

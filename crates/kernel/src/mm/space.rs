@@ -104,6 +104,8 @@ pub struct Mapping {
     pub name: String,
     /// Bytes that are present.
     pub resident: usize,
+    /// How often the process has mapped it; once but for parts of shared objects.
+    pub times: usize,
 }
 
 /// Bytes, for `/proc/PID/statm` and status.
@@ -239,8 +241,9 @@ impl Space {
         };
         let parts = self.granted.within(vma.range());
         let resident = parts.iter().map(|part| part.end - part.start).sum();
-        let Vma { start, end, prot, is_shared, .. } = *vma;
-        Mapping { start, end, prot, is_shared, offset, file, name, resident }
+        let Vma { start, end, prot, is_shared, repeats, .. } = *vma;
+        let times = 1 + repeats as usize;
+        Mapping { start, end, prot, is_shared, offset, file, name, resident, times }
     }
 }
 

@@ -100,6 +100,7 @@ fn global(range: core::ops::Range<usize>, prot: Prot, source: Source) -> Vma {
         is_write_denied: true,
         on_fork: OnFork::Copy,
         is_pristine: true,
+        repeats: 0,
     }
 }
 

@@ -97,6 +97,9 @@ pub struct Vma {
     pub on_fork: OnFork,
     /// It was never writable: its pages hold what was loaded.
     pub is_pristine: bool,
+    /// How often more than once the process has mapped this part of a shared object, which can't stand
+    /// at two addresses.
+    pub repeats: u32,
 }
 
 impl Vma {
@@ -119,7 +122,7 @@ impl Vma {
     }
 
     /// The part of this mapping from `start` to `end`, with its offset moved along.
-    fn part(&self, start: usize, end: usize) -> Vma {
+    pub(super) fn part(&self, start: usize, end: usize) -> Vma {
         let mut part = Vma { start, end, ..self.clone() };
         let skipped = (start - self.start) as u64;
         match &mut part.source {
@@ -139,7 +142,8 @@ impl Vma {
             && self.is_locked == next.is_locked
             && self.is_write_denied == next.is_write_denied
             && self.on_fork == next.on_fork
-            && self.is_pristine == next.is_pristine;
+            && self.is_pristine == next.is_pristine
+            && self.repeats == next.repeats;
         same && match (&self.source, &next.source) {
             (Source::Anonymous, Source::Anonymous) => !self.is_shared,
             (Source::Heap, Source::Heap) | (Source::Stack, Source::Stack) => true,
@@ -219,6 +223,33 @@ impl VmaSet {
             at = vma.end;
         }
         at >= range.end
+    }
+
+    /// The parts of `range` where nothing is mapped.
+    pub fn gaps(&self, range: Range<usize>) -> Vec<Range<usize>> {
+        let mut gaps = Vec::new();
+        let mut at = range.start;
+        for vma in self.touching(range.clone()) {
+            if vma.start > at {
+                gaps.push(at..vma.start);
+            }
+            at = vma.end;
+        }
+        if at < range.end {
+            gaps.push(at..range.end);
+        }
+        gaps
+    }
+
+    /// Takes one mapping off where several stand. Gives the parts of `range` where that was not so.
+    pub fn take_repeats(&mut self, range: Range<usize>) -> Vec<Range<usize>> {
+        let parts = self.parts(range.clone());
+        self.update(range, |vma| vma.repeats = vma.repeats.saturating_sub(1));
+        parts.iter().filter(|part| part.repeats == 0).map(Vma::range).collect()
+    }
+
+    pub fn has_repeats(&self, range: Range<usize>) -> bool {
+        self.touching(range).any(|vma| vma.repeats > 0)
     }
 
     /// What a forked child has of them.

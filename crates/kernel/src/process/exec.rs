@@ -10,7 +10,6 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use occlum_abi::Errno;
-use occlum_abi::layout::{USER_BASE, USER_END};
 use occlum_enclave::rand;
 use occlum_enclave::user::{Regs, UserContext};
 use spin::Once;
@@ -212,7 +211,7 @@ fn clear_if_own(thread: &Thread) -> bool {
         return false;
     }
     exit::release_user_memory(thread);
-    thread.space().unmap(USER_BASE, USER_END - USER_BASE).is_ok()
+    thread.space().unmap_everything().is_ok()
 }
 
 /// The point of no return: the thread goes on in the new program, alone, as the leader.

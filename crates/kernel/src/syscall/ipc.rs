@@ -20,7 +20,7 @@ use Arg::{Hex, Int, Ptr, Uint};
 pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(29, "shmget", &[Hex, Uint, Hex], sys_shmget).but("no huge pages (SHM_HUGETLB)"),
     Syscall::full(30, "shmat", &[Int, Ptr, Hex], sys_shmat)
-        .but("all processes see a segment at one address, and a process has it there once"),
+        .but("all processes see a segment at one address, and a second attach gives it again"),
     Syscall::full(31, "shmctl", &[Int, Int, Ptr], sys_shmctl).but("the end of a process sets no shm_dtime"),
     Syscall::full(64, "semget", &[Hex, Int, Hex], sys_semget),
     Syscall::full(65, "semop", &[Int, Ptr, Uint], sys_semop),

@@ -13,7 +13,7 @@ use crate::vfs::{Kind, OpenFile};
 
 pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(9, "mmap", &[Arg::Ptr, Arg::Uint, Arg::Hex, Arg::Hex, Arg::Fd, Arg::Hex], sys_mmap)
-        .but("no huge pages of one's own (MAP_HUGETLB), no MAP_SYNC; a shared file stands at one address"),
+        .but("no huge pages of one's own (MAP_HUGETLB), no MAP_SYNC; a shared file stands at one address, a second mapping gives it again"),
     Syscall::full(10, "mprotect", &[Arg::Ptr, Arg::Uint, Arg::Hex], sys_mprotect)
         .but("no PROT_GROWSDOWN"),
     Syscall::full(11, "munmap", &[Arg::Ptr, Arg::Uint], sys_munmap),
