@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from occlum import _core, toolchain
@@ -199,6 +199,7 @@ def test_a_missing_kernel_is_refused(tmp_path):
 
 
 @settings(deadline=None)
+@example(at=582, content=b"\x00\x80")
 @given(at=st.integers(0, 700), content=st.binary(min_size=1, max_size=8))
 def test_a_damaged_elf_is_placed_or_refused(kernel, at, content):
     try:

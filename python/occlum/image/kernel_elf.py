@@ -107,6 +107,8 @@ def _relocate(elf: ELFFile, memory: bytearray, base: int) -> None:
     for offset, info, addend in _relocations(elf, memory):
         if info != _RELATIVE:
             raise KernelError(f"the kernel has a relocation of type {info & 0xFFFFFFFF}")
+        if offset > len(memory) - _WORD.size:
+            raise KernelError(f"the kernel has a relocation outside itself, at {offset:#x}")
         _WORD.pack_into(memory, offset, base + addend)
 
 
