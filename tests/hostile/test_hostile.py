@@ -131,6 +131,9 @@ ERRNOS = {
     "Truncate": fails("ftruncate"),
     "Sync": fails("fsync"),
     "StatFs": fails("fstatfs"),
+    # Nobody is heard; the program runs.
+    "TakeRequest": RIGHT,
+    "Answer": RIGHT,
 }
 
 ANSWERS = {
@@ -158,6 +161,7 @@ ANSWERS = {
     "Fstat:strange-stat": fails(),
     "Stat:strange-stat": fails(),
     "ReadDir:strange-content": fails("readdir"),
+    "TakeRequest:strange-content": stops("a request that is none"),
     # Contents of hostfs are the host's to choose.
     "ReadLink:strange-content": RIGHT,
     "StatFs:strange-content": RIGHT,

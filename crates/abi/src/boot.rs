@@ -113,7 +113,7 @@ pub const HOST_INFO_VERSION: u32 = 1;
 /// What the person asked to run. Untrusted: entry points and environment rules are applied inside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRequest {
-    /// Path inside the enclave.
+    /// Path inside the enclave; empty to start nothing and wait for requests.
     pub path: String,
     /// argv without argv[0]; the kernel sets argv[0] to the path's base name.
     pub args: Vec<Vec<u8>>,

@@ -2,6 +2,7 @@
 //!
 //! - [`layout`]: where everything stands in the enclave's linear range
 //! - [`boot`]: the measured boot configuration, and what the (untrusted) host hands over at entry
+//! - [`control`]: what the host asks of a running kernel
 //! - [`ocall`]: the calls the kernel makes to the host, with their register convention
 //! - [`errno`]: Linux error numbers
 //!
@@ -12,6 +13,7 @@
 extern crate alloc;
 
 pub mod boot;
+pub mod control;
 pub mod errno;
 pub mod layout;
 pub mod ocall;

@@ -137,6 +137,12 @@ ocalls! {
     Sync = 53,
     /// (fd, out_ptr) -> 0: [`HostStatFs`]
     StatFs = 54,
+
+    /// (ptr, len) -> bytes written: the next request of the host, a postcard
+    /// [`crate::control::Numbered`]; 0 if there is none.
+    TakeRequest = 80,
+    /// (number, ptr, len) A postcard [`crate::control::Answer`] to the request with that number.
+    Answer = 81,
 }
 
 /// With the permissions of `Protect`: the pages will be used at once, so bring all of them into memory
@@ -219,4 +225,6 @@ pub struct SharedPage {
     pub ticker_asleep: AtomicU32,
     /// Bit v is set by the host while vCPU v is parked. A hint only.
     pub parked: AtomicU64,
+    /// 1 while requests of the host wait to be taken. A hint only.
+    pub requests: AtomicU32,
 }

@@ -41,6 +41,8 @@ pub enum HostMisbehaved {
     ChangedImage,
     /// The kernel gets less memory than the configuration grants it.
     NoMemory,
+    /// A request that is none.
+    BadRequest,
     /// Clock parameters that make time stand still or jump beyond reason.
     BadClock,
 }
@@ -55,6 +57,7 @@ impl fmt::Display for HostMisbehaved {
             HostMisbehaved::BadHandover(field) => write!(f, "handover: {field}"),
             HostMisbehaved::ChangedImage => f.write_str("a changed block of the image"),
             HostMisbehaved::NoMemory => f.write_str("no memory for the kernel"),
+            HostMisbehaved::BadRequest => f.write_str("a request that is none"),
             HostMisbehaved::BadClock => f.write_str("impossible clock parameters"),
         }
     }
@@ -313,6 +316,11 @@ pub fn want_tick(wanted: bool) {
     if shared.ticker_asleep.load(Ordering::SeqCst) != 0 {
         ocall(Ocall::StartTicker, [0; 5]);
     }
+}
+
+/// Whether the host says that requests wait. A hint, asked often.
+pub fn has_requests() -> bool {
+    shared().is_some_and(|shared| shared.requests.load(Ordering::Relaxed) != 0)
 }
 
 /// The host would not change page permissions: out of memory, or of mappings.

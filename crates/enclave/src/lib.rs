@@ -45,7 +45,7 @@ pub mod vcpu;
 pub mod vector;
 
 pub use heap::HeapUsage;
-pub use start::{Boot, cannot_start};
+pub use start::{Boot, cannot_start, permitted_level};
 
 /// Names the kernel's entry points; used once, by the crate that links the image.
 ///

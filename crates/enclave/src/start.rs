@@ -191,7 +191,7 @@ fn read_request(info: &HostInfo, heap: u64) -> Result<RunRequest, HostMisbehaved
 }
 
 /// The host asks for a log level; the builder decides how far it may go.
-fn permitted_level(config: &BootConfig, asked: LogLevel) -> LogLevel {
+pub fn permitted_level(config: &BootConfig, asked: LogLevel) -> LogLevel {
     if config.disable_log {
         return LogLevel::Off;
     }

@@ -1,12 +1,14 @@
 //! Everything the threads of a running enclave share.
 
 use crate::args::Run;
+use crate::counters::Counters;
 use crate::cpu::enclave::Enclave;
 use crate::error::Error;
 use crate::memory::Mapping;
 use crate::ocall::files::Files;
 use crate::ocall::park::Parking;
 use crate::ocall::time::Clock;
+use crate::requests::Requests;
 use crate::sys;
 use crate::ticker::Ticker;
 use occlum_abi::boot::{HOST_INFO_VERSION, HostInfo, RunRequest};
@@ -26,6 +28,9 @@ pub struct Instance {
     pub files: Files,
     pub clock: Clock,
     pub ticker: Ticker,
+    pub requests: Requests,
+    /// By vCPU.
+    pub counters: Vec<Counters>,
     image: Mapping,
     request: Vec<u8>,
     shared: Mapping,
@@ -52,6 +57,10 @@ impl Instance {
             staging: Mapping::anonymous(STAGING_SIZE * vcpus).map_err(system("mmap"))?,
             files: Files::default(),
             ticker: Ticker::default(),
+            requests: Requests::default(),
+            counters: std::iter::repeat_with(Counters::default)
+                .take(vcpus)
+                .collect(),
             clock,
         };
         instance.ticker.set_asleep(instance.shared());

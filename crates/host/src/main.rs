@@ -4,7 +4,7 @@ use occlum_host::args;
 use occlum_host::error::{EXIT_STATUS, Error};
 use occlum_host::instance::Instance;
 use occlum_host::ocall::time::Clock;
-use occlum_host::{loader, vcpu};
+use occlum_host::{loader, server, signals, vcpu};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -20,9 +20,35 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Error> {
     let clock = Clock::start();
-    let run = args::parse(std::env::args_os().skip(1))?;
+    let mut run = args::parse(std::env::args_os().skip(1))?;
+    let service = run.service.take();
+    let signals = match service {
+        Some(_) => signals::take_ending(),
+        None => signals::take_forwarded(),
+    };
     let enclave = loader::load_enclave(&run.build_dir)?;
     let image = loader::map_image(&run.build_dir)?;
     let instance = Arc::new(Instance::new(enclave, image, run, clock)?);
+    let for_thread = instance.clone();
+    match service {
+        Some(service) => {
+            let grace_ms = service.grace_ms;
+            let listener = server::bind(&service.socket)?;
+            server::start(&instance, listener, service)?;
+            spawn(move || signals::end_instance(&for_thread, &signals, grace_ms))?;
+        }
+        None => spawn(move || signals::forward(&for_thread, &signals))?,
+    }
     Ok(vcpu::run_all(&instance)?)
+}
+
+/// Starts the thread that takes signals.
+fn spawn(body: impl FnOnce() -> std::convert::Infallible + Send + 'static) -> Result<(), Error> {
+    let started = std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(body);
+    started.map(drop).map_err(|_| Error::System {
+        what: "thread",
+        errno: rustix::io::Errno::AGAIN,
+    })
 }

@@ -20,13 +20,8 @@ pub fn has_fsgsbase() -> bool {
 
 /// AT_HWCAP and AT_HWCAP2.
 pub fn hwcap() -> (u64, u64) {
-    // SAFETY: reads the process's auxiliary vector.
-    unsafe {
-        (
-            libc::getauxval(libc::AT_HWCAP),
-            libc::getauxval(libc::AT_HWCAP2),
-        )
-    }
+    let (first, second) = rustix::param::linux_hwcap();
+    (first as u64, second as u64)
 }
 
 /// The FS base of this thread. Needs `has_fsgsbase`.
@@ -259,6 +254,38 @@ pub fn block_signals() {
     }
 }
 
+/// Blocks these signals in this thread and those it starts; gives what waits for one of them.
+pub fn take_signals(signals: &[i32]) -> SignalSet {
+    // SAFETY: fills and uses a local set. It fails only for arguments other than these.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        for &signal in signals {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
+        SignalSet(set)
+    }
+}
+
+/// Signals that are blocked in all threads.
+pub struct SignalSet(libc::sigset_t);
+
+impl SignalSet {
+    /// Waits for one of them to come to the process.
+    pub fn wait(&self) -> i32 {
+        let mut signal = 0;
+        // SAFETY: both are this function's; an error is a signal outside the set that interrupted.
+        while unsafe { libc::sigwait(&raw const self.0, &raw mut signal) } != 0 {}
+        signal
+    }
+
+    /// Lets them through in this thread again.
+    pub fn release(&self) {
+        // SAFETY: the set is initialised.
+        unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const self.0, ptr::null_mut()) };
+    }
+}
+
 /// Lets this thread's sleeps end when they should (the default is up to 50 us later).
 pub fn be_punctual() {
     // SAFETY: a number for this thread only. If it fails, sleeps are a bit longer.
@@ -273,8 +300,7 @@ pub fn signal_thread(thread: i32, signal: i32) -> Result<(), Errno> {
 
 /// This thread's number.
 pub fn thread_id() -> i32 {
-    // SAFETY: no arguments.
-    unsafe { libc::gettid() }
+    rustix::thread::gettid().as_raw_nonzero().get()
 }
 
 /// Ends the process at once, without destructors: vCPU threads may be in the enclave.
@@ -284,13 +310,10 @@ pub fn exit(status: i32) -> ! {
 }
 
 fn check(result: i32) -> Result<(), Errno> {
-    if result < 0 {
-        // SAFETY: this thread's errno.
-        return Err(Errno::from_raw_os_error(unsafe {
-            *libc::__errno_location()
-        }));
+    if result >= 0 {
+        return Ok(());
     }
-    Ok(())
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
 /// Whether a request that `terminal_request` takes changes the terminal's settings.

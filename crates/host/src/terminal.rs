@@ -1,7 +1,6 @@
-//! Leaves the terminal as it was found when the program can't do it itself: when a signal ends the
-//! process, or the enclave stops. A program that ends by itself leaves what it has set, as on Linux.
+//! Leaves the terminal as it was found when the program can't do it itself: when a signal ends it, or the
+//! enclave stops. A program that ends by itself leaves what it has set, as on Linux.
 
-use crate::cpu;
 use crate::sys;
 use rustix::stdio;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -17,8 +16,6 @@ pub fn remember() {
     }
     if let Ok(settings) = tcgetattr(stdio::stdin()) {
         FOUND.get_or_init(|| settings);
-        // Without the handlers the terminal stays as the program left it; the program can run.
-        let _ = cpu::install_terminating_handlers();
     }
 }
 

@@ -53,6 +53,9 @@ fn serve(cpu: &mut impl Cpu, instance: &Arc<Instance>, vcpu: usize) -> Result<()
     let mut interrupted = 0;
     let mut exit = cpu.enter(&mut registers)?;
     loop {
+        if matches!(exit, Exit::Aex(_)) {
+            instance.counters[vcpu].count_aex();
+        }
         exit = match exit {
             Exit::Eexit if registers.rdi == Ocall::Resume as u64 && interrupted > 0 => {
                 interrupted -= 1;

@@ -42,6 +42,7 @@ fn turn() -> (MutexGuard<'static, ()>, Kernel) {
             log_level: LogLevel::Off,
             program: "/bin/true".into(),
             arguments: Vec::new(),
+            service: None,
         };
         let image = Mapping::anonymous(4096).unwrap();
         Arc::new(Instance::new(enclave, image, run, time::Clock::start()).unwrap())

@@ -9,6 +9,7 @@
 //! - [`net`]: sockets; [`ipc`]: System V objects, POSIX message queues
 //! - [`process`]: processes, threads, program loading; [`signal`]: signals
 //! - [`syscall`]: the table; nothing imports it
+//! - [`control`]: serves requests of the host; [`outside`]: what is told to it
 //!
 //! What needs `unsafe` is in the crate below (`occlum-enclave`); this one forbids it.
 #![no_std]
@@ -16,12 +17,14 @@
 
 extern crate alloc;
 
+pub mod control;
 pub mod error;
 pub mod fs;
 pub mod futex;
 pub mod ipc;
 pub mod mm;
 pub mod net;
+pub mod outside;
 pub mod process;
 pub mod random;
 pub mod sched;

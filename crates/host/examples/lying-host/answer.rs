@@ -51,7 +51,7 @@ const KINDS: [(&str, Kind); 11] = [
     ("noise", Kind::Noise),
 ];
 
-const CALLS: [(&str, Ocall); 33] = [
+const CALLS: [(&str, Ocall); 35] = [
     ("Log", Ocall::Log),
     ("Park", Ocall::Park),
     ("Wake", Ocall::Wake),
@@ -85,7 +85,11 @@ const CALLS: [(&str, Ocall); 33] = [
     ("Truncate", Ocall::Truncate),
     ("Sync", Ocall::Sync),
     ("StatFs", Ocall::StatFs),
+    ("TakeRequest", Ocall::TakeRequest),
+    ("Answer", Ocall::Answer),
 ];
+
+const STRANGE_REQUEST_SIZE: u64 = 64;
 
 const SECRET_ADDRESS: u64 = KERNEL_BASE as u64;
 
@@ -113,7 +117,10 @@ impl Lie for Answer {
             Kind::StrangeStat => put_stat(asked),
             Kind::StrangeContent => {
                 overwrite(asked, 0);
-                honest.rdi
+                match self.call {
+                    Ocall::TakeRequest => STRANGE_REQUEST_SIZE,
+                    _ => honest.rdi,
+                }
             }
             Kind::Noise => {
                 overwrite(asked, self.used(honest.rdi));
@@ -136,6 +143,7 @@ impl Answer {
             Ocall::Read | Ocall::Write | Ocall::ReadDir => asked.args[2],
             Ocall::ReadAt | Ocall::WriteAt => asked.args[3],
             Ocall::ReadLink => asked.args[4],
+            Ocall::TakeRequest => asked.args[1],
             Ocall::Open => i32::MAX as u64,
             Ocall::Park | Ocall::PollEvents => {
                 asked.instance.host_info().staging_size / size_of::<HostEvent>() as u64
@@ -225,7 +233,10 @@ fn makes_sense(call: Ocall, kind: Kind) -> bool {
         Kind::Addresses => is_without_result || matches!(call, Ocall::Read | Ocall::ReadDir),
         Kind::StrangeEvents => has_events,
         Kind::StrangeStat => matches!(call, Ocall::Fstat | Ocall::Stat),
-        Kind::StrangeContent => matches!(call, Ocall::ReadDir | Ocall::StatFs | Ocall::ReadLink),
+        Kind::StrangeContent => matches!(
+            call,
+            Ocall::ReadDir | Ocall::StatFs | Ocall::ReadLink | Ocall::TakeRequest
+        ),
         Kind::Claimed | Kind::ClaimedForPrograms => call == Ocall::Protect,
         Kind::Noise => call == Ocall::Read || has_events,
         Kind::WrongErrno => !is_without_result && !has_events,

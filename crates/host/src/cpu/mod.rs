@@ -19,7 +19,6 @@ pub mod software;
 
 pub use frame::{AexCause, HostThread};
 use occlum_sgx::ssa::Gprsgx;
-pub use signal::install_terminating_handlers;
 
 /// What goes in with EENTER (the first three) and comes out with EEXIT (all).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -24,9 +24,6 @@ const SIGNALS: [i32; 7] = [
     sys::KICK,
 ];
 
-/// Signals by which somebody outside ends the process. They come to vCPU threads: others block them.
-const TERMINATING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
-
 const INVALID_OPCODE: u8 = 6;
 const GENERAL_PROTECTION: u8 = 13;
 const PAGE_FAULT: u8 = 14;
@@ -60,18 +57,6 @@ pub fn install_handlers() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Ends the process properly when a terminating signal comes. Signals that were ignored stay so.
-pub fn install_terminating_handlers() -> Result<(), Errno> {
-    let (handler, restorer) = asm::signal_addresses();
-    for signal in TERMINATING {
-        if !sys::is_ignored(signal)? {
-            // SAFETY: as above; by now, all threads are vCPUs or block signals.
-            unsafe { sys::set_handler(signal, handler, restorer)? };
-        }
-    }
-    Ok(())
-}
-
 /// Called by `cpu_signal_entry`. Returns 1 if this was an AEX, 0 to continue where the signal came.
 pub extern "C" fn signal_handler(
     info: *const libc::siginfo_t,
@@ -83,9 +68,6 @@ pub extern "C" fn signal_handler(
 ) -> u32 {
     // SAFETY: the kernel's signal frame, and this thread's block; nobody else uses them meanwhile.
     let (info, context, thread) = unsafe { (SignalInfo::read(info), &*context, &mut *thread) };
-    if TERMINATING.contains(&info.signal) {
-        return end_by(info.signal);
-    }
     let mut state = Interrupted {
         context,
         registers: context.uc_mcontext.gregs,

@@ -1,6 +1,6 @@
 //! Descriptors that the kernel may name: the three standard ones and those it has opened.
 
-use super::{Answer, Call, Served};
+use super::{Call, Served};
 use occlum_abi::ocall::{HostStat, HostStatFs};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, FileType};
@@ -61,13 +61,13 @@ impl Files {
     }
 
     /// Takes a descriptor; the kernel names it by its own number.
-    pub(super) fn insert(&self, file: OwnedFd) -> Answer {
+    pub fn insert(&self, file: OwnedFd) -> u32 {
         let number = file.as_raw_fd();
         self.lock().insert(number, Arc::new(file));
-        Answer::from(number.unsigned_abs() as usize)
+        number.unsigned_abs()
     }
 
-    fn remove(&self, number: u64) -> Result<(), Errno> {
+    pub fn remove(&self, number: u64) -> Result<(), Errno> {
         let number = i32::try_from(number).map_err(|_| Errno::BADF)?;
         self.lock().remove(&number).map(|_| ()).ok_or(Errno::BADF)
     }

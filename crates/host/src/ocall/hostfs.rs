@@ -58,7 +58,7 @@ pub(super) fn open(call: &Call) -> Served {
     } else {
         fs::openat2(call.file()?, path, flags, mode, BENEATH)?
     };
-    Ok(call.instance.files.insert(opened))
+    Ok((call.instance.files.insert(opened) as usize).into())
 }
 
 pub(super) fn stat(call: &Call) -> Served {

@@ -1,6 +1,7 @@
 //! Serves the kernel's calls. The numbers and arguments are those of `occlum_abi::ocall`.
 //!
 //! - `files`: descriptors that the kernel may use
+//! - `control`: requests to the kernel, and its answers
 //! - `stdio`: reading and writing without blocking, terminals
 //! - `hostfs`: paths below a directory
 //! - `park`: waiting and waking; `watch`: events
@@ -9,6 +10,7 @@
 //!
 //! The kernel is not trusted here either: an argument that makes no sense is an errno.
 
+mod control;
 pub mod files;
 mod hostfs;
 mod memory;
@@ -66,6 +68,7 @@ pub fn serve(instance: &Arc<Instance>, vcpu: usize, out: &Registers) -> Register
         vcpu,
         args: [out.rsi, out.rdx, out.r8, out.r9, out.r10],
     };
+    instance.counters[vcpu].count_ocall(out.rdi);
     let served = Ocall::from_raw(out.rdi)
         .ok_or(Errno::NOSYS)
         .and_then(|ocall| dispatch(ocall, &call));
@@ -122,6 +125,8 @@ fn dispatch(ocall: Ocall, call: &Call) -> Served {
         Ocall::Truncate => files::truncate(call),
         Ocall::Sync => files::sync(call),
         Ocall::StatFs => files::statfs(call),
+        Ocall::TakeRequest => control::take_request(call),
+        Ocall::Answer => control::answer(call),
     }
 }
 
@@ -155,10 +160,14 @@ impl Call<'_> {
 }
 
 /// The wait status becomes the exit status a shell would show.
-fn end(wait_status: u64) -> ! {
+pub fn end(wait_status: u64) -> ! {
     let signal = (wait_status & 0x7F) as i32;
     let code = (wait_status >> 8 & 0xFF) as i32;
-    sys::exit(if signal == 0 { code } else { 128 + signal })
+    if signal == 0 {
+        sys::exit(code);
+    }
+    terminal::restore();
+    sys::exit(128 + signal)
 }
 
 fn stop([reason, text @ ..]: [u64; 5]) -> ! {

@@ -137,6 +137,12 @@ impl Parking {
         }
     }
 
+    /// Makes a vCPU look around, whatever it does: at once in the enclave, or before it next parks.
+    pub fn rouse(&self, vcpu: usize) {
+        self.wake(vcpu);
+        self.interrupt(vcpu);
+    }
+
     /// Watches a descriptor for one event.
     pub fn watch(&self, number: u64, file: &File, events: PollFlags) -> Result<(), Errno> {
         self.watches.add(number, file, events)?;

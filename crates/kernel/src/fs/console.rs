@@ -1,23 +1,25 @@
-//! Standard input, output and error of the host program: streams, nothing the host says is trusted.
+//! Standard input, output and error of programs the host asked to start: streams, nothing the host says
+//! is trusted.
 //!
-//! Reads and writes are non-blocking ocalls; a task that must wait watches the descriptor and sleeps inside.
+//! A terminal among them stays the host's, with its line discipline; who owns it inside (session, foreground
+//! group) is kept here, and its signals come as requests of the host. Reads and writes are non-blocking ocalls; a task that must wait watches the descriptor and sleeps inside.
 //! What was read but not delivered (a poll looked, or the program's buffer faulted) waits in `pending`.
 
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use occlum_abi::ocall::Ocall;
 use occlum_enclave::host;
-use spin::Once;
 
 use super::hostcall::{self, stat_of};
+use super::pty::job::{self, Owned, Ownership, Side};
 use crate::error::{Errno, Error, Result, err};
 use crate::process;
-use crate::sched::{Mutex, Waiter, Wake, events};
+use crate::sched::{Mutex, SpinLock, Waiter, Wake, events};
+use crate::signal::Signal;
 use crate::user::{self, UserAddr};
 use crate::vfs::file::{File, Wait};
 use crate::vfs::inode::{Attr, Kind, Position};
@@ -32,21 +34,55 @@ const CHUNK: usize = 64 << 10;
 /// Writes up to this use the stack.
 const SMALL: usize = 1024;
 
-/// The terminal the program was started on: what /dev/tty is.
-static TERMINAL: Once<Arc<Console>> = Once::new();
+/// Terminals of the host that belong, or belonged, to a session.
+static TERMINALS: SpinLock<Vec<Weak<Console>>> = SpinLock::new(Vec::new());
 
-/// The terminal's foreground process group; 0 until one was set.
-static FOREGROUND: AtomicU32 = AtomicU32::new(0);
-
-pub fn terminal() -> Option<Arc<Console>> {
-    TERMINAL.get().cloned()
+/// The controlling terminal of a session, if it is one of the host's.
+pub fn of_session(session: u32) -> Option<Arc<Console>> {
+    let consoles: Vec<_> = TERMINALS.lock().iter().filter_map(Weak::upgrade).collect();
+    consoles.into_iter().find(|console| console.ownership(|owner| owner.session == session))
 }
 
-/// One of the host's descriptors 0, 1, 2.
+/// The terminal of the calling process, for /dev/tty.
+pub fn controlling() -> Option<Arc<Console>> {
+    of_session(process::current()?.process().sid())
+}
+
+/// One of the host's descriptors.
 pub struct Console {
     fd: u32,
     attr: Attr,
-    pending: Mutex<Pending>,
+    /// Shared by descriptors of the same terminal.
+    pending: Arc<Mutex<Pending>>,
+    terminal: Option<Arc<SpinLock<Ownership>>>,
+}
+
+/// A descriptor that the host opened for one program; 0, 1 and 2 stay open.
+const FIRST_OPENED: u32 = 3;
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        if self.terminal.is_some() {
+            TERMINALS.lock().retain(|console| console.strong_count() > 0);
+        }
+        close(self.fd);
+    }
+}
+
+fn close(fd: u32) {
+    if fd >= FIRST_OPENED {
+        // One that the host does not know is as good as closed.
+        let _ = hostcall::checked(Ocall::Close, [u64::from(fd), 0, 0, 0, 0], 0);
+    }
+}
+
+impl Owned for Console {
+    fn ownership<R>(&self, act: impl FnOnce(&mut Ownership) -> R) -> R {
+        match &self.terminal {
+            Some(terminal) => act(&mut terminal.lock()),
+            None => act(&mut Ownership::default()),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -63,19 +99,54 @@ impl Pending {
 }
 
 impl Console {
-    /// `None` if the host program was started with the descriptor closed.
-    pub fn open(fd: u32) -> Option<Arc<Console>> {
-        let attr = stat_of(fd).ok()?;
-        let console = Arc::new(Console { fd, attr, pending: Mutex::new(Pending::default()) });
-        if console.is_terminal() {
-            TERMINAL.call_once(|| console.clone());
+    /// Takes over standard input, output and error; `None` for one that is closed. Descriptors of one
+    /// terminal share what was read from it and who owns it.
+    pub fn open_all(fds: [Option<u32>; 3]) -> [Option<Arc<Console>>; 3] {
+        let mut opened: [Option<Arc<Console>>; 3] = [None, None, None];
+        for (at, fd) in fds.into_iter().enumerate() {
+            let Some(fd) = fd else { continue };
+            let attr = stat_of(fd).ok();
+            let same = |other: &&Arc<Console>| {
+                other.is_terminal() && attr.is_some_and(|attr| attr.rdev == other.attr.rdev)
+            };
+            let relative = opened.iter().flatten().find(same).cloned();
+            opened[at] = attr.map(|attr| Console::open(fd, attr, relative.as_deref()));
+            if opened[at].is_none() {
+                close(fd);
+            }
         }
-        Some(console)
+        opened
+    }
+
+    fn open(fd: u32, attr: Attr, relative: Option<&Console>) -> Arc<Console> {
+        let is_terminal = Kind::from_mode(attr.mode) == Some(Kind::CharDevice)
+            && host_ioctl(fd, TCGETS, &mut [0; TERMIOS_SIZE]).is_ok();
+        let related = relative.filter(|_| is_terminal);
+        let console = Arc::new(Console {
+            fd,
+            attr,
+            pending: match related {
+                Some(other) => other.pending.clone(),
+                None => Arc::new(Mutex::new(Pending::default())),
+            },
+            terminal: match related {
+                Some(other) => other.terminal.clone(),
+                None => is_terminal.then(Arc::default),
+            },
+        });
+        if is_terminal {
+            TERMINALS.lock().push(Arc::downgrade(&console));
+        }
+        console
     }
 
     pub fn is_terminal(&self) -> bool {
-        Kind::from_mode(self.attr.mode) == Some(Kind::CharDevice)
-            && self.host_ioctl(TCGETS, &mut [0; TERMIOS_SIZE]).is_ok()
+        self.terminal.is_some()
+    }
+
+    /// Makes the leader of a new session the owner, if this is a terminal.
+    pub fn give_to(&self, leader: u32) {
+        self.ownership(|owner| *owner = Ownership { session: leader, foreground: leader });
     }
 
     /// Makes `pending` non-empty if the host has data; `None` if it has none now.
@@ -125,40 +196,38 @@ impl Console {
         }
     }
 
-    /// The host knows nothing of process groups inside, so the foreground group is kept here.
+    /// The host knows nothing of process groups inside: all are its foreground.
     fn job_control(&self, request: u32, arg: UserAddr) -> Result<usize> {
-        let Some(thread) = process::current().filter(|_| self.is_terminal()) else {
-            return err(Errno::ENOTTY, "not a terminal");
-        };
         match request {
-            TIOCGPGRP => {
-                let group = match FOREGROUND.load(Ordering::Relaxed) {
-                    0 => thread.process().pgid(),
-                    group => group,
-                };
-                user::write(arg, &group)?;
-            }
-            TIOCGSID => user::write(arg, &thread.process().sid())?,
-            TIOCSPGRP => {
-                let group = user::read::<u32>(arg)?;
-                if !process::tree::is_group_in_session(group, thread.process().sid()) {
-                    return err(Errno::EPERM, "a group of another session");
-                }
-                FOREGROUND.store(group, Ordering::Relaxed);
-            }
-            _ => {}
+            TIOCGPGRP => job::tell(self, self.ownership(|owner| owner.foreground), arg, Side::Slave),
+            TIOCGSID => job::tell(self, self.ownership(|owner| owner.session), arg, Side::Slave),
+            TIOCSPGRP => job::set_foreground(self, arg),
+            TIOCNOTTY => job::give_up(self),
+            _ => job::set_controlling(self),
         }
-        Ok(0)
     }
 
-    fn host_ioctl(&self, request: u32, data: &mut [u8]) -> Result<()> {
-        let staging = host::staging();
-        hostcall::copy_out(&staging, data);
-        let args = [u64::from(self.fd), u64::from(request), staging.addr(), data.len() as u64, 0];
-        hostcall::checked(Ocall::Ioctl, args, 0).map_err(|errno| Error::new(errno, "the host's ioctl"))?;
-        hostcall::copy_in(Ocall::Ioctl, &staging, data);
+    /// SIGTTOU for a background process that prints, if the terminal is set so (stty tostop).
+    fn check_printing(&self) -> Result<()> {
+        let is_background = self.is_terminal() && job::is_background(self);
+        let mut termios = [0; TERMIOS_SIZE];
+        if is_background && host_ioctl(self.fd, TCGETS, &mut termios).is_ok() {
+            let [.., l0, l1, l2, l3] = *termios.first_chunk::<16>().unwrap_or(&[0; 16]);
+            if u32::from_le_bytes([l0, l1, l2, l3]) & TOSTOP != 0 {
+                job::check_foreground(self, Signal::TTOU)?;
+            }
+        }
         Ok(())
     }
+}
+
+fn host_ioctl(fd: u32, request: u32, data: &mut [u8]) -> Result<()> {
+    let staging = host::staging();
+    hostcall::copy_out(&staging, data);
+    let args = [u64::from(fd), u64::from(request), staging.addr(), data.len() as u64, 0];
+    hostcall::checked(Ocall::Ioctl, args, 0).map_err(|errno| Error::new(errno, "the host's ioctl"))?;
+    hostcall::copy_in(Ocall::Ioctl, &staging, data);
+    Ok(())
 }
 
 impl File for Console {
@@ -177,6 +246,9 @@ impl File for Console {
     fn read(&self, _offset: u64, sink: &mut Sink<'_>, wait: Wait) -> Result<()> {
         if sink.room() == 0 {
             return Ok(());
+        }
+        if self.is_terminal() {
+            job::check_foreground(self, Signal::TTIN)?;
         }
         loop {
             {
@@ -198,6 +270,7 @@ impl File for Console {
     }
 
     fn write(&self, _at: Position, source: &mut Source<'_>, wait: Wait) -> Result<u64> {
+        self.check_printing()?;
         let mut small = [0; SMALL];
         let mut large = Vec::new();
         while source.left() > 0 {
@@ -261,7 +334,7 @@ impl File for Console {
     fn readable_bytes(&self) -> Result<usize> {
         let pending = self.pending.lock().rest().len();
         let mut data = [0; 4];
-        match self.host_ioctl(FIONREAD, &mut data) {
+        match host_ioctl(self.fd, FIONREAD, &mut data) {
             Ok(()) => Ok(pending + u32::from_le_bytes(data) as usize),
             Err(_) if pending > 0 => Ok(pending),
             Err(error) => Err(error),
@@ -269,8 +342,11 @@ impl File for Console {
     }
 
     fn ioctl(&self, request: u32, arg: UserAddr) -> Result<usize> {
-        if matches!(request, TIOCGPGRP | TIOCSPGRP | TIOCSCTTY | TIOCGSID) {
+        if self.is_terminal() && matches!(request, TIOCGPGRP | TIOCSPGRP | TIOCSCTTY | TIOCGSID | TIOCNOTTY) {
             return self.job_control(request, arg);
+        }
+        if self.is_terminal() && matches!(request, TCSETS | TCSETSW | TCSETSF) {
+            job::check_foreground(self, Signal::TTOU)?;
         }
         let (size, reads, writes) = match request {
             TCGETS => (TERMIOS_SIZE, false, true),
@@ -283,7 +359,7 @@ impl File for Console {
         if reads {
             user::read_bytes(arg, &mut data[..size])?;
         }
-        self.host_ioctl(request, &mut data[..size])?;
+        host_ioctl(self.fd, request, &mut data[..size])?;
         if writes {
             user::write_bytes(arg, &data[..size])?;
         }
@@ -291,16 +367,18 @@ impl File for Console {
     }
 }
 
-pub const TCGETS: u32 = 0x5401;
-pub const TCSETS: u32 = 0x5402;
-pub const TCSETSW: u32 = 0x5403;
-pub const TCSETSF: u32 = 0x5404;
-pub const TIOCSCTTY: u32 = 0x540e;
-pub const TIOCGPGRP: u32 = 0x540f;
-pub const TIOCSPGRP: u32 = 0x5410;
-pub const TIOCGSID: u32 = 0x5429;
-pub const TIOCGWINSZ: u32 = 0x5413;
-pub const TIOCSWINSZ: u32 = 0x5414;
-pub const FIONREAD: u32 = 0x541b;
+const TCGETS: u32 = 0x5401;
+const TCSETS: u32 = 0x5402;
+const TCSETSW: u32 = 0x5403;
+const TCSETSF: u32 = 0x5404;
+const TIOCSCTTY: u32 = 0x540e;
+const TIOCGPGRP: u32 = 0x540f;
+const TIOCSPGRP: u32 = 0x5410;
+const TIOCNOTTY: u32 = 0x5422;
+const TIOCGSID: u32 = 0x5429;
+const TIOCGWINSZ: u32 = 0x5413;
+const TIOCSWINSZ: u32 = 0x5414;
+const FIONREAD: u32 = 0x541b;
+const TOSTOP: u32 = 0o400;
 /// The kernel's `struct termios`.
 const TERMIOS_SIZE: usize = 36;

@@ -62,7 +62,7 @@ fn register_devices() {
     special::register_char_device(makedev(1, 8), |node, _| Ok(Device::new(node, Kind::Random)));
     special::register_char_device(makedev(1, 9), |node, _| Ok(Device::new(node, Kind::Random)));
     pty::register();
-    special::register_char_device(makedev(5, 0), |_, _| match (pty::open_controlling(), console::terminal()) {
+    special::register_char_device(makedev(5, 0), |_, _| match (pty::open_controlling(), console::controlling()) {
         (Some(terminal), _) => Ok(terminal),
         (None, Some(terminal)) => Ok(terminal),
         (None, None) => err(Errno::ENXIO, "no controlling terminal"),

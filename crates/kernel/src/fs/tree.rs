@@ -85,13 +85,13 @@ fn make_dir(path: &[u8]) -> crate::error::Result<Path> {
     Ok(at)
 }
 
-/// Descriptors 0, 1 and 2: the host program's, or missing where those are closed.
-pub fn standard_files() -> crate::error::Result<FileTable> {
+/// Descriptors 0, 1 and 2 of a new program: the host's, or missing where those are closed.
+pub fn standard_files(consoles: &[Option<Arc<Console>>; 3]) -> crate::error::Result<FileTable> {
     let table = FileTable::new();
-    for (fd, access) in [(0, O_RDONLY), (1, O_WRONLY), (2, O_WRONLY)] {
-        if let Some(console) = Console::open(fd) {
+    for (fd, (console, access)) in (0..).zip(consoles.iter().zip([O_RDONLY, O_WRONLY, O_WRONLY])) {
+        if let Some(console) = console {
             let access = if console.is_terminal() { O_RDWR } else { access };
-            table.replace(fd as i32, OpenFile::new(console, access), OnExec::Keep)?;
+            table.replace(fd, OpenFile::new(console.clone(), access), OnExec::Keep)?;
         }
     }
     Ok(table)

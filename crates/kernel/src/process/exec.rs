@@ -105,12 +105,27 @@ pub(super) fn prepare(
     let path = image.path().map(|path| path.name(&mounts::root()).text.to_vec());
     let program = Program {
         path: Arc::new(path.unwrap_or_default()),
+        command: Arc::new(command(&image.args)),
         args: layout.args,
         env: layout.env,
         auxv: Arc::new(layout.auxv),
         stack: layout.sp,
     };
     Ok(Prepared { space, start: loaded.start, sp: layout.sp, program })
+}
+
+/// The arguments as they are shown to people, cut to what they look at.
+fn command(args: &[Vec<u8>]) -> Vec<u8> {
+    const MAX: usize = 512;
+    let mut text = Vec::new();
+    for arg in args {
+        text.extend(arg.iter().take(MAX - text.len().min(MAX)));
+        text.push(0);
+        if text.len() >= MAX {
+            break;
+        }
+    }
+    text
 }
 
 /// Runs `body` with `space` as the one whose faults are resolved.

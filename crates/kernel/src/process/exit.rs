@@ -3,13 +3,10 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use occlum_enclave::host;
-use spin::Once;
-
 use super::group::Remaining;
 use super::tree::{self, INIT};
 use super::usage::ns_to_ticks;
-use super::{Process, Thread, thread};
+use super::{Process, Thread, programs, thread};
 use crate::futex;
 use crate::ipc;
 use crate::sched;
@@ -21,13 +18,6 @@ use crate::user::{self, UserAddr};
 
 /// Bit of a wait status: a core was dumped.
 const CORE_DUMPED: u32 = 0x80;
-
-/// The program the instance was started for: when it ends, everything does.
-static FIRST: Once<u32> = Once::new();
-
-pub(super) fn set_first(pid: u32) {
-    FIRST.call_once(|| pid);
-}
 
 /// The wait status of a process that called exit.
 pub fn exited(code: i32) -> u32 {
@@ -79,9 +69,7 @@ pub(super) fn release_user_memory(thread: &Thread) {
 fn end_process(process: &Arc<Process>, status: u32) {
     process.timers().cancel_all();
     ipc::process_ended(process.pid());
-    if FIRST.get() == Some(&process.pid()) {
-        host::exit(status);
-    }
+    programs::ended(process.pid(), status);
     hand_over_children(process);
     let parent = tree::parent_of(process.pid());
     let is_wanted = parent.as_ref().is_some_and(|parent| is_exit_wanted(process, parent));
@@ -139,7 +127,7 @@ pub(crate) fn tell_parent(process: &Process, code: i32, detail: i32) {
 }
 
 fn tell_parent_with(process: &Process, parent: Option<&Process>, code: i32, detail: i32) {
-    let Some(parent) = parent else { return };
+    let Some(parent) = parent else { return programs::changed(process.pid(), code, detail) };
     let is_end = code != CLD_STOPPED && code != CLD_CONTINUED;
     let number = if is_end { process.exit_signal.load(Ordering::Relaxed) } else { Signal::CHLD.number() };
     if let Some(signal) = Signal::new(number) {

@@ -57,6 +57,8 @@ pub struct Process {
 pub struct Program {
     /// Absolute path of the executable.
     pub path: Arc<Vec<u8>>,
+    /// The beginning of the arguments, each ended by NUL.
+    pub command: Arc<Vec<u8>>,
     /// Addresses of the argument strings in user memory.
     pub args: (usize, usize),
     /// Addresses of the environment strings.

@@ -5,6 +5,7 @@
 //! - [`tree`]: the table of all of them: who has which id, whose child is whose
 //! - [`user_loop`]: a thread's life: run user code, serve what it traps for, repeat
 //! - [`clone`], [`exec`], [`exit`], [`wait`]: how they come and go
+//! - [`programs`]: those that the host asked to start
 //! - [`elf`], [`load`], [`stack`]: from a file to a program that runs
 //! - `cpuid`: an instruction that is served like a system call
 //! - [`credentials`], [`limits`], [`usage`]: what a process may do, and has used
@@ -32,6 +33,7 @@ pub mod groups;
 pub mod limits;
 pub mod load;
 pub mod pidfd;
+pub mod programs;
 pub mod stack;
 pub mod start;
 pub mod system;

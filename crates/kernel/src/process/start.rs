@@ -1,4 +1,4 @@
-//! The first program of the instance.
+//! Programs that no other program starts.
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -8,18 +8,20 @@ use occlum_enclave::user::UserContext;
 use super::limits::Limits;
 use super::load::Image;
 use super::thread::{Inherited, to_name};
-use super::{Process, Thread, ThreadState, exec, exit, stack, tree, user_loop};
+use super::programs::Program;
+use super::{Process, Thread, ThreadState, exec, programs, stack, tree, user_loop};
 use crate::error::Result;
 use crate::signal::Dispositions;
 use crate::vfs::{FileTable, FsContext};
 
-/// Starts a program as a child of init, leader of a session of its own. The instance ends with it.
+/// Starts a program as a child of init, leader of a session of its own, for the request `program.number`.
 /// Runs in a kernel task.
 pub fn start(
     request: exec::Request,
     files: Arc<FileTable>,
     fs: Arc<FsContext>,
     limits: Limits,
+    program: Program,
 ) -> Result<u32> {
     let exec::Request { path, name, args, env } = request;
     let stack_limit = limits.get(super::Resource::STACK).soft;
@@ -39,7 +41,7 @@ pub fn start(
     tree::reserve_thread()?;
     process.add_thread(thread.clone())?;
     tree::insert_process(process, thread.clone(), tree::INIT);
-    exit::set_first(pid);
+    programs::add(pid, program);
     let mut context = UserContext::new();
     exec::enter(&mut context, prepared.start, prepared.sp);
     user_loop::start(thread, context)?;

@@ -1,4 +1,4 @@
-//! Wake-ups by the host: readiness of its descriptors. The idle vCPU that parks is the poller.
+//! Wake-ups by the host: readiness of its descriptors, and its requests. The idle vCPU that parks is the poller.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -9,7 +9,7 @@ use occlum_abi::ocall::{HostEvent, Ocall};
 use occlum_enclave::host::{self, HostMisbehaved, Untrusted};
 use spin::Mutex;
 
-use super::wait::Wake;
+use super::wait::{WaitQueue, Wake};
 
 struct Watch {
     /// POLLIN | POLLOUT bits wanted.
@@ -51,6 +51,17 @@ pub fn unwatch(fd: u32, target: &Arc<dyn Wake>) {
     COUNT.fetch_sub(before - list.len(), Ordering::Relaxed);
     if list.is_empty() {
         watches.remove(&fd);
+    }
+}
+
+/// Wakes who serves the host's requests.
+pub static REQUESTS: WaitQueue = WaitQueue::new();
+
+/// Looks whether the host has requests. For vCPUs that were woken or interrupted, which the host does
+/// after it has said so.
+pub(super) fn look_for_requests() {
+    if host::has_requests() {
+        REQUESTS.wake_all();
     }
 }
 

@@ -339,6 +339,7 @@ fn help_a_waiting_task(queue: &RunQueue) {
 /// User code on this vCPU was interrupted: a tick, or a kick by another vCPU.
 pub fn tick() {
     timer::expire();
+    events::look_for_requests();
     events::poll();
     let is_alone = QUEUES[vcpu::index()].len.load(Ordering::Acquire) == 0;
     if is_alone && !(timer::is_armed() && PARKED_VCPUS.load(Ordering::Relaxed) == 0) {
@@ -352,6 +353,7 @@ pub fn idle_loop() -> ! {
     task::adopt_idle(new_slot(String::from("idle")));
     loop {
         timer::expire();
+        events::look_for_requests();
         match pop_local().or_else(steal).or_else(search_a_while) {
             Some(next) => switch(next, time::tsc()),
             None => sleep_in_host(),

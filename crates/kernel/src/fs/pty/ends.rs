@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use super::job::{self, Side};
+use super::job::{self, Owned, Side};
 use super::pair::{self, Pair, WindowSize};
 use super::termios::{TOSTOP, Termios, VMIN, VTIME};
 use crate::error::{Errno, Error, Result, err};
@@ -55,7 +55,7 @@ pub fn open_slave(pair: Arc<Pair>, node: InodeRef, flags: u32) -> Result<Arc<dyn
     });
     opened?;
     if flags & O_NOCTTY == 0 {
-        job::adopt_at_open(&pair);
+        job::adopt_at_open(pair.as_ref());
     }
     Ok(Arc::new(Slave { pair, node }))
 }
@@ -148,7 +148,7 @@ impl File for Master {
             TIOCGPTPEER => return open_peer(&self.pair, arg.0 as u32),
             TIOCSIG => {
                 let Some(signal) = Signal::new(arg.0 as i32) else { return err(Errno::EINVAL, "signal") };
-                job::signal_group(self.pair.with(|state| state.foreground), signal);
+                job::signal_group(self.pair.ownership(|owner| owner.foreground), signal);
             }
             _ => return terminal_ioctl(&self.pair, Side::Master, request, arg),
         }
@@ -246,7 +246,7 @@ impl File for Slave {
         if sink.room() == 0 {
             return Ok(());
         }
-        job::check_foreground(&self.pair, Signal::TTIN)?;
+        job::check_foreground(self.pair.as_ref(), Signal::TTIN)?;
         loop {
             if sink.done() == 0 {
                 self.wait_for_input(sink.room(), wait)?;
@@ -261,7 +261,7 @@ impl File for Slave {
 
     fn write(&self, _at: Position, source: &mut Source<'_>, wait: Wait) -> Result<u64> {
         if self.pair.with(|state| state.discipline.termios.local(TOSTOP)) {
-            job::check_foreground(&self.pair, Signal::TTOU)?;
+            job::check_foreground(self.pair.as_ref(), Signal::TTOU)?;
         }
         while source.left() > 0 {
             self.pair.output.wait(wait, || self.pair.try_print(source))??;
@@ -353,11 +353,11 @@ fn terminal_ioctl(pair: &Arc<Pair>, side: Side, request: u32, arg: UserAddr) -> 
         TCSETS | TCSETSW | TCSETSF => set_termios(pair, side, request, arg)?,
         TIOCGWINSZ => user::write(arg, &pair.with(|state| state.window))?,
         TIOCSWINSZ => pair.set_window(user::read::<WindowSize>(arg)?),
-        TIOCGPGRP => return job::tell(pair, pair.with(|state| state.foreground), arg, side),
-        TIOCGSID => return job::tell(pair, pair.with(|state| state.session), arg, side),
-        TIOCSPGRP => return job::set_foreground(pair, arg),
-        TIOCSCTTY if side == Side::Slave => return job::set_controlling(pair),
-        TIOCNOTTY if side == Side::Slave => return job::give_up(pair),
+        TIOCGPGRP => return job::tell(pair.as_ref(), pair.ownership(|owner| owner.foreground), arg, side),
+        TIOCGSID => return job::tell(pair.as_ref(), pair.ownership(|owner| owner.session), arg, side),
+        TIOCSPGRP => return job::set_foreground(pair.as_ref(), arg),
+        TIOCSCTTY if side == Side::Slave => return job::set_controlling(pair.as_ref()),
+        TIOCNOTTY if side == Side::Slave => return job::give_up(pair.as_ref()),
         TIOCOUTQ => user::write(arg, &0i32)?,
         TIOCGETD => user::write(arg, &0i32)?,
         TIOCEXCL | TIOCNXCL => pair.with(|state| state.is_exclusive = request == TIOCEXCL),

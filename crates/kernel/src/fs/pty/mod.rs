@@ -18,7 +18,7 @@
 pub mod devpts;
 mod discipline;
 mod ends;
-mod job;
+pub mod job;
 mod pair;
 mod termios;
 

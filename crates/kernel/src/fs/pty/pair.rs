@@ -5,7 +5,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use super::discipline::Discipline;
-use super::job;
+use super::job::{self, Owned, Ownership};
 use super::termios::Termios;
 use crate::error::{Errno, Error, Result, err};
 use crate::sched::SpinLock;
@@ -49,9 +49,7 @@ pub struct State {
     pub slaves: usize,
     /// A slave was open, and may have been closed since: the master sees a hang-up.
     pub was_opened: bool,
-    /// The session whose controlling terminal it is, and its foreground group; 0 for none.
-    pub session: u32,
-    pub foreground: u32,
+    pub ownership: Ownership,
 }
 
 /// Makes a pair with the lowest free number.
@@ -71,8 +69,7 @@ pub fn create(owner: (u32, u32)) -> Result<Arc<Pair>> {
             is_master_open: true,
             slaves: 0,
             was_opened: false,
-            session: 0,
-            foreground: 0,
+            ownership: Ownership::default(),
         }),
         input: Readiness::new(),
         output: Readiness::new(),
@@ -97,12 +94,18 @@ pub fn indices(first: u32) -> Vec<u32> {
 /// The controlling terminal of a session.
 pub fn of_session(session: u32) -> Option<Arc<Pair>> {
     let pairs: Vec<_> = PAIRS.lock().values().filter_map(Weak::upgrade).collect();
-    pairs.into_iter().find(|pair| pair.with(|state| state.session == session && state.is_master_open))
+    pairs.into_iter().find(|pair| pair.with(|state| state.ownership.session == session && state.is_master_open))
 }
 
 impl Drop for Pair {
     fn drop(&mut self) {
         PAIRS.lock().remove(&self.index);
+    }
+}
+
+impl Owned for Pair {
+    fn ownership<R>(&self, act: impl FnOnce(&mut Ownership) -> R) -> R {
+        act(&mut self.state.lock().ownership)
     }
 }
 
@@ -130,7 +133,7 @@ impl Pair {
                 if used < count {
                     source.rewind(mark, used);
                 }
-                signal.map(|signal| (signal, state.foreground))
+                signal.map(|signal| (signal, state.ownership.foreground))
             };
             if let Some((signal, group)) = signal {
                 job::signal_group(group, signal);
@@ -165,7 +168,7 @@ impl Pair {
         let group = self.with(|state| {
             let is_new = state.window != window;
             state.window = window;
-            if is_new { state.foreground } else { 0 }
+            if is_new { state.ownership.foreground } else { 0 }
         });
         job::signal_group(group, Signal::WINCH);
     }
@@ -185,18 +188,12 @@ impl Pair {
 
     /// The master is closed: the session loses its terminal.
     pub fn hang_up(&self) {
-        let (session, group) = self.with(|state| {
+        self.with(|state| {
             state.is_master_open = false;
             state.discipline.flush_input();
             state.output.clear();
-            (core::mem::take(&mut state.session), core::mem::take(&mut state.foreground))
         });
-        job::signal_group(session, Signal::HUP);
-        job::signal_group(session, Signal::CONT);
-        if group != session {
-            job::signal_group(group, Signal::HUP);
-            job::signal_group(group, Signal::CONT);
-        }
+        job::hang_up(self);
         self.input.notify();
         self.output.notify();
     }
