@@ -15,11 +15,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from occlum.errors import Error
+
+if TYPE_CHECKING:
+    from occlum.image.build import BuiltIdentity
 
 
 class InstanceError(Error):
@@ -34,9 +39,50 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Instance:
-    """Paths of one instance. The files inside ``build/`` are named by `BuildFiles`."""
+    """Paths of one instance, and what can be done with it in Python.
+
+    The files inside ``build/`` are named by `BuildFiles`. `occlum.Enclave` starts it.
+    """
 
     root: Path
+
+    @classmethod
+    def create(cls, directory: str | Path) -> Instance:
+        """Make a new instance in a directory that must not exist yet."""
+        from occlum.image import skeleton
+
+        skeleton.create(Path(directory), new=True)
+        return cls(Path(directory).absolute())
+
+    @classmethod
+    def open(cls, directory: str | Path = ".") -> Instance:
+        """The instance that the directory is in; raises `InstanceError` if it is in none."""
+        return find(Path(directory).absolute())
+
+    def add(self, *programs: str | Path, python_packages: Sequence[str] = ()) -> None:
+        """Copy programs of this machine into the image, with all they need (``occlum add``)."""
+        from occlum.image import programs as image_programs
+
+        paths = [Path(program) for program in programs]
+        image_programs.add(self.image, paths, python_packages=python_packages)
+
+    def make(
+        self, *, sign_key: str | Path | None = None, from_scratch: bool = False
+    ) -> BuiltIdentity:
+        """Build the enclave (``occlum build``); gives its measurements."""
+        from occlum.config import CpuMode
+        from occlum.image.build import Request, build
+
+        key = None if sign_key is None else Path(sign_key)
+        request = Request(mode=CpuMode.SIMULATION, sign_key=key, from_scratch=from_scratch)
+        build(self, request, lambda step, done, total: None)
+        return self.identity()
+
+    def identity(self) -> BuiltIdentity:
+        """MRENCLAVE and MRSIGNER of the last build."""
+        from occlum.image.build import read_identity
+
+        return read_identity(self.build)
 
     @property
     def config(self) -> Path:
@@ -63,17 +109,31 @@ class Instance:
         """Held shared by each running program; the kernel drops it when the process is gone."""
         return self.run / "lock"
 
+    @property
+    def control(self) -> Path:
+        """Directory of the control socket, for the owner only."""
+        return self.run / "control"
+
+    @property
+    def log(self) -> Path:
+        """What the started enclave and programs without a client of their own print."""
+        return self.run / "log"
+
     def state(self) -> State:
         if self._is_running():
             return State.RUNNING
         return State.BUILT if self.build.is_complete() else State.INITIALIZED
 
-    def hold_lock(self) -> None:
-        """Mark the instance as running until this process, or what it becomes by exec, ends."""
+    def hold_lock(self) -> int:
+        """Mark the instance as running until this process, or what it becomes by exec, ends.
+
+        Gives the descriptor, which children may inherit to hold it too.
+        """
         self.run.mkdir(exist_ok=True)
         descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         os.set_inheritable(descriptor, True)
+        return descriptor
 
     def _is_running(self) -> bool:
         try:

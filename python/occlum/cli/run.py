@@ -1,8 +1,8 @@
 """``occlum run``: becomes the host program, which loads the enclave and runs one program in it.
 
 This is the path that counts in milliseconds, so it reads its few options itself and imports only
-the standard library. The process is replaced by exec: signals, terminal and exit status need no
-relay.
+the standard library. The process is replaced by exec: the host program gives signals, terminal and
+exit status to the program by itself.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ NOT_STARTED = 127
 def run(arguments: list[str]) -> NoReturn:
     """Run the program named by the command line; does not return."""
     program = _program(arguments)
-    level = _log_level()
+    level = log_level()
     here = instance.find(Path.cwd())
     if not here.build.is_complete():
         raise Error(f"{here.root} is not built", hint="occlum build", exit_status=NOT_STARTED)
-    _warn_if_stale(here)
+    warn_if_stale(here)
 
     host = str(toolchain.host())
     command = [host, "run", "--build-dir", str(here.build.root), "--log-level", level, "--"]
@@ -56,14 +56,16 @@ def _program(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def _log_level() -> str:
+def log_level() -> str:
+    """What ``OCCLUM_LOG_LEVEL`` asks for."""
     level = os.environ.get("OCCLUM_LOG_LEVEL", "off") or "off"
     if level not in LOG_LEVELS:
         raise UsageError(f'OCCLUM_LOG_LEVEL is "{level}"; expected one of {", ".join(LOG_LEVELS)}')
     return level
 
 
-def _warn_if_stale(here: instance.Instance) -> None:
+def warn_if_stale(here: instance.Instance) -> None:
+    """Tell a person who changed the configuration and forgot to build."""
     if here.config.stat().st_mtime_ns > here.build.record.stat().st_mtime_ns:
         print(
             "warning: Occlum.json changed after the last build, which is what runs\n"

@@ -21,6 +21,13 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Running": {
         "run": "Run PROGRAM, an absolute path in the image, with ARGUMENTS to its end.",
+        "start": "Start the enclave of this instance; it stays up until occlum stop.",
+        "exec": "Run PROGRAM, an absolute path in the image, in the started enclave.",
+        "shell": "Run a shell in the started enclave: bash or sh, or PROGRAM.",
+        "ps": "List the processes in the started enclave.",
+        "kill": "Send a signal to processes in the started enclave, by their ids in occlum ps.",
+        "logs": "Show what the started enclave has printed, this time and before.",
+        "stop": "End all programs and the started enclave.",
     },
     "About Occlum": {
         "version": "Print the version.",
@@ -30,6 +37,7 @@ SECTIONS: dict[str, dict[str, str]] = {
 # verb -> (module, function of the arguments after the verb)
 DIRECT = {
     "run": ("occlum.cli.run", "run"),
+    "exec": ("occlum.cli.exec", "main"),
 }
 
 
