@@ -125,6 +125,18 @@ pub struct RunRequest {
     /// Contents of the host's resolv.conf and hosts files; untrusted.
     pub resolv_conf: Vec<u8>,
     pub hosts: Vec<u8>,
+    pub observation: Observation,
+}
+
+/// What the person wants to see of the programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Tell system calls ([`crate::ocall::Ocall::Trace`]); debuggable enclaves only.
+    pub is_traced: bool,
+    /// Names of the calls to tell; all if there is none.
+    pub calls: Vec<String>,
+    /// Tell at the end which calls were met that are not supported ([`crate::ocall::Ocall::Report`]).
+    pub reports_unsupported: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -143,6 +143,11 @@ ocalls! {
     TakeRequest = 80,
     /// (number, ptr, len) A postcard [`crate::control::Answer`] to the request with that number.
     Answer = 81,
+    /// (ptr, len) A line of the system-call trace, with newline: thread id, start in ns of
+    /// CLOCK_MONOTONIC, duration in ns, text.
+    Trace = 82,
+    /// (ptr, len) Text for the person, whatever the log level is.
+    Report = 83,
 }
 
 /// With the permissions of `Protect`: the pages will be used at once, so bring all of them into memory

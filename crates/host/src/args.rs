@@ -1,14 +1,15 @@
 //! The command line: `occlum-host run` for one program, `occlum-host serve` for an instance that stays up.
 
 use crate::error::Error;
-use occlum_abi::boot::LogLevel;
+use occlum_abi::boot::{LogLevel, Observation};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 const USAGE: &str = "\
-usage: occlum-host run --build-dir DIR [--log-level LEVEL] [--] PROGRAM [ARGUMENT...]
+usage: occlum-host run --build-dir DIR [--log-level LEVEL] [--trace-fd N] [--trace-calls NAME,...]
+           [--report-unsupported] [--] PROGRAM [ARGUMENT...]
        occlum-host serve --build-dir DIR [--log-level LEVEL] --socket PATH --ready-fd N [--grace-ms N]";
 
 const LEVELS: [(&str, LogLevel); 6] = [
@@ -29,6 +30,9 @@ pub struct Run {
     pub program: String,
     pub arguments: Vec<Vec<u8>>,
     pub service: Option<Service>,
+    pub observation: Observation,
+    /// Where the trace is written; otherwise to standard error.
+    pub trace: Option<OwnedFd>,
 }
 
 /// An instance that stays up.
@@ -73,6 +77,8 @@ fn parse_run(mut arguments: impl Iterator<Item = OsString>) -> Result<Run, Error
             .map_err(|_| usage("PROGRAM is not UTF-8"))?,
         arguments: arguments.map(OsString::into_vec).collect(),
         service: None,
+        trace: options.trace.take(),
+        observation: options.observation,
     })
 }
 
@@ -96,6 +102,8 @@ fn parse_serve(mut arguments: impl Iterator<Item = OsString>) -> Result<Run, Err
             ready: ready.ok_or_else(|| usage("--ready-fd N is missing"))?,
             grace_ms: options.grace_ms.unwrap_or(GRACE_MS),
         }),
+        trace: options.trace.take(),
+        observation: options.observation,
     })
 }
 
@@ -106,6 +114,8 @@ struct Options {
     socket: Option<OsString>,
     ready: Option<OwnedFd>,
     grace_ms: Option<u64>,
+    observation: Observation,
+    trace: Option<OwnedFd>,
 }
 
 impl Options {
@@ -118,8 +128,14 @@ impl Options {
             "--build-dir" => self.build_dir = rest.next(),
             "--log-level" | "-l" => self.log_level = Some(level(rest.next())?),
             "--socket" => self.socket = rest.next(),
-            "--ready-fd" => self.ready = Some(descriptor(rest.next())?),
+            "--ready-fd" => self.ready = Some(descriptor(rest.next(), option)?),
             "--grace-ms" => self.grace_ms = Some(number(rest.next(), "--grace-ms")?),
+            "--trace-fd" => {
+                self.observation.is_traced = true;
+                self.trace = Some(descriptor(rest.next(), option)?);
+            }
+            "--trace-calls" => self.observation.calls = names(rest.next()),
+            "--report-unsupported" => self.observation.reports_unsupported = true,
             _ => return Err(usage(&format!("unknown option {option}"))),
         }
         Ok(())
@@ -140,15 +156,24 @@ fn number<T: std::str::FromStr>(value: Option<OsString>, option: &str) -> Result
         .ok_or_else(|| usage(&format!("{option} needs a number")))
 }
 
+fn names(list: Option<OsString>) -> Vec<String> {
+    let list = list.unwrap_or_default();
+    let names = list.to_str().unwrap_or_default().split(',');
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
 /// A copy of an inherited descriptor. It is found again through /proc, so that nothing has to be believed
 /// about who else uses the number.
-fn descriptor(value: Option<OsString>) -> Result<OwnedFd, Error> {
-    let number: u32 = number(value, "--ready-fd")?;
+fn descriptor(value: Option<OsString>, option: &str) -> Result<OwnedFd, Error> {
+    let number: u32 = number(value, option)?;
     let path = format!("/proc/self/fd/{number}");
     let opened = std::fs::OpenOptions::new().write(true).open(path);
     opened
         .map(OwnedFd::from)
-        .map_err(|_| usage("--ready-fd is not open for writing"))
+        .map_err(|_| usage(&format!("{option} is not open for writing")))
 }
 
 /// The level with this name.

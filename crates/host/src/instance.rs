@@ -14,6 +14,7 @@ use crate::ticker::Ticker;
 use occlum_abi::boot::{HOST_INFO_VERSION, HostInfo, RunRequest};
 use occlum_abi::ocall::SharedPage;
 use rustix::io::Errno;
+use std::fs::File;
 use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Instance {
     pub clock: Clock,
     pub ticker: Ticker,
     pub requests: Requests,
+    /// Where the trace goes.
+    pub trace: Option<File>,
     /// By vCPU.
     pub counters: Vec<Counters>,
     image: Mapping,
@@ -42,7 +45,7 @@ impl Instance {
     pub fn new(
         enclave: Arc<Enclave>,
         image: Mapping,
-        run: Run,
+        mut run: Run,
         clock: Clock,
     ) -> Result<Instance, Error> {
         let vcpus = usable_processors().min(enclave.tcs_count());
@@ -51,13 +54,14 @@ impl Instance {
             vcpus,
             enclave,
             image,
-            request: request(run)?,
             parking: Parking::new(vcpus).map_err(system("epoll or eventfd"))?,
             shared: Mapping::anonymous(size_of::<SharedPage>()).map_err(system("mmap"))?,
             staging: Mapping::anonymous(STAGING_SIZE * vcpus).map_err(system("mmap"))?,
             files: Files::default(),
             ticker: Ticker::default(),
             requests: Requests::default(),
+            trace: run.trace.take().map(File::from),
+            request: request(run)?,
             counters: std::iter::repeat_with(Counters::default)
                 .take(vcpus)
                 .collect(),
@@ -144,6 +148,7 @@ fn request(run: Run) -> Result<Vec<u8>, Error> {
         // A file that isn't there is like an empty one.
         resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
         hosts: std::fs::read("/etc/hosts").unwrap_or_default(),
+        observation: run.observation,
     };
     postcard::to_allocvec(&request)
         .map_err(|error| Error::Usage(format!("the request can't be encoded: {error}")))

@@ -43,6 +43,8 @@ fn turn() -> (MutexGuard<'static, ()>, Kernel) {
             program: "/bin/true".into(),
             arguments: Vec::new(),
             service: None,
+            observation: Default::default(),
+            trace: None,
         };
         let image = Mapping::anonymous(4096).unwrap();
         Arc::new(Instance::new(enclave, image, run, time::Clock::start()).unwrap())

@@ -5,11 +5,12 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use occlum_abi::boot::RunRequest;
+use occlum_abi::boot::{BootConfig, RunRequest};
 use occlum_enclave::{Boot, cannot_start, host, log, vcpu};
 
 use crate::control::{self, launch};
 use crate::fs::tree;
+use crate::outside;
 use crate::process::{self, exec, exit};
 use crate::sched::{self, run};
 use crate::{mm, time};
@@ -49,6 +50,7 @@ fn bring_up(boot: Boot) {
     process::tree::set_max_threads(config.resource_limits.max_threads);
     time::keeper::start();
     place_host_files(&request);
+    observe(&config, &request);
     let config = Arc::new(config);
     if let Err(error) = control::start(config.clone()) {
         cannot_start(&format!("no task for requests: {error:?}"));
@@ -59,6 +61,15 @@ fn bring_up(boot: Boot) {
     if let Err(refusal) = launch::start_first(&config, request) {
         host::exit(exit::exited(refusal.code));
     }
+}
+
+/// The host may look into debuggable enclaves only.
+fn observe(config: &BootConfig, request: &RunRequest) {
+    let wanted = &request.observation;
+    if wanted.is_traced && !config.debuggable {
+        cannot_start("the enclave is not debuggable (metadata.debuggable), so it can't be traced");
+    }
+    outside::observe(wanted.clone());
 }
 
 /// The host's idea of names and resolvers, where the image has none of its own. Checked for being

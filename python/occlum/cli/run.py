@@ -31,6 +31,8 @@ def run(arguments: list[str]) -> NoReturn:
 
     host = str(toolchain.host())
     command = [host, "run", "--build-dir", str(here.build.root), "--log-level", level, "--"]
+    if os.environ.get("OCCLUM_REPORT_UNSUPPORTED", "") not in ("", "0"):
+        command.insert(-1, "--report-unsupported")
     command += program
     here.hold_lock()
     # Sources of hostfs mounts are relative to the instance.

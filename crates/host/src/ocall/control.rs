@@ -3,6 +3,7 @@
 use super::{Call, Served};
 use occlum_abi::control::Answer;
 use rustix::io::Errno;
+use std::io::Write;
 use std::sync::atomic::Ordering;
 
 pub(super) fn take_request(call: &Call) -> Served {
@@ -19,5 +20,21 @@ pub(super) fn take_request(call: &Call) -> Served {
 pub(super) fn answer(call: &Call) -> Served {
     let answer: Answer = postcard::from_bytes(call.buffer(1)?).map_err(|_| Errno::INVAL)?;
     call.instance.requests.answer(call.args[0], answer);
+    Ok(().into())
+}
+
+pub(super) fn trace(call: &Call) -> Served {
+    let line = call.buffer(0)?;
+    // Nobody to tell if the trace can't be written: its reader is gone.
+    let _ = match call.instance.trace.as_ref() {
+        Some(mut file) => file.write_all(line),
+        None => std::io::stderr().write_all(line),
+    };
+    Ok(().into())
+}
+
+pub(super) fn report(call: &Call) -> Served {
+    // As above.
+    let _ = std::io::stderr().write_all(call.buffer(0)?);
     Ok(().into())
 }

@@ -127,6 +127,8 @@ fn dispatch(ocall: Ocall, call: &Call) -> Served {
         Ocall::StatFs => files::statfs(call),
         Ocall::TakeRequest => control::take_request(call),
         Ocall::Answer => control::answer(call),
+        Ocall::Trace => control::trace(call),
+        Ocall::Report => control::report(call),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the host is told about the running system: processes and metrics.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,6 +11,7 @@ use occlum_enclave::HeapUsage;
 
 use crate::fs::image;
 use crate::mm;
+use crate::outside;
 use crate::process::{self, Process, tree};
 use crate::sched::timer;
 
@@ -76,5 +78,7 @@ pub fn metrics() -> Vec<(String, u64)> {
         ("kernel_heap_limit_bytes", heap.limit as u64),
         ("page_cache_bytes", image::cached_bytes() as u64),
     ];
-    values.into_iter().map(|(name, value)| (String::from(name), value)).collect()
+    let missed = outside::unsupported().into_iter();
+    let missed = missed.map(|(name, count)| (format!("unsupported_calls_{name}"), count));
+    values.into_iter().map(|(name, value)| (String::from(name), value)).chain(missed).collect()
 }

@@ -1,5 +1,6 @@
 //! How threads and processes end.
 
+use alloc::format;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
@@ -9,7 +10,8 @@ use super::usage::ns_to_ticks;
 use super::{Process, Thread, programs, thread};
 use crate::futex;
 use crate::ipc;
-use crate::sched;
+use crate::outside;
+use crate::sched::{self, timer};
 use crate::signal::action::{SA_NOCLDSTOP, SA_NOCLDWAIT, SIG_IGN};
 use crate::signal::deliver;
 use crate::signal::info::{CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED};
@@ -69,6 +71,7 @@ pub(super) fn release_user_memory(thread: &Thread) {
 fn end_process(process: &Arc<Process>, status: u32) {
     process.timers().cancel_all();
     ipc::process_ended(process.pid());
+    trace_end(process.pid(), status);
     programs::ended(process.pid(), status);
     hand_over_children(process);
     let parent = tree::parent_of(process.pid());
@@ -82,6 +85,17 @@ fn end_process(process: &Arc<Process>, status: u32) {
         let (code, detail) = describe(status);
         tell_parent_with(process, parent.as_deref(), code, detail);
     }
+}
+
+fn trace_end(pid: u32, status: u32) {
+    if !outside::is_traced() {
+        return;
+    }
+    let text = match Signal::new((status & 0x7f) as i32) {
+        Some(signal) => format!("+++ killed by {signal:?} +++"),
+        None => format!("+++ exited with {} +++", status >> 8 & 0xff),
+    };
+    outside::trace(pid, timer::now_ns(), 0, &text);
 }
 
 /// Whether the parent will wait: not if it ignores SIGCHLD, or said so by SA_NOCLDWAIT.

@@ -73,6 +73,7 @@ fn is_everybody_stopped() -> bool {
 pub(super) fn ended(pid: u32, status: u32) {
     let Some(program) = PROGRAMS.lock().remove(&pid) else { return };
     if program.number == FIRST_PROGRAM {
+        outside::report_unsupported();
         host::exit(status);
     }
     if let Some(terminal) = &program.terminal {

@@ -1,5 +1,7 @@
 //! On the way back to user code: end, stop, restart, or call handlers.
 
+use alloc::format;
+
 use occlum_enclave::user::UserContext;
 
 use super::action::{SA_NODEFER, SA_RESTART, SIG_DFL, SIG_IGN};
@@ -7,9 +9,10 @@ use super::info::CLD_STOPPED;
 use super::{Action, DefaultAction, SigInfo, SigSet, Signal, force_fatal, frame, mask};
 use crate::error::Restart;
 use crate::mm;
+use crate::outside;
 use crate::process::tree::{self, Report};
 use crate::process::{Process, Thread, Work, exit};
-use crate::sched::run;
+use crate::sched::{run, timer};
 
 /// A system call that a signal interrupted.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +74,10 @@ fn act(
     info: &SigInfo,
 ) {
     let process = thread.process();
+    if outside::is_traced() {
+        let text = format!("--- {signal:?} {{si_code={}, si_pid={}}} ---", info.code, info.pid());
+        outside::trace(thread.tid(), timer::now_ns(), 0, &text);
+    }
     let action = process.signals().dispositions().take_for_delivery(signal);
     match action.handler {
         SIG_IGN => {}

@@ -78,9 +78,19 @@ impl Signal {
     }
 }
 
+/// From 1 on.
+const NAMES: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+    "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
+    "WINCH", "IO", "PWR", "SYS",
+];
+
 impl fmt::Debug for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "signal {}", self.0)
+        match usize::try_from(self.0).ok().and_then(|number| NAMES.get(number.wrapping_sub(1))) {
+            Some(name) => write!(f, "SIG{name}"),
+            None => write!(f, "SIGRT_{}", self.0 - Signal::RT_MIN),
+        }
     }
 }
 

@@ -33,11 +33,11 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use occlum_abi::Errno;
-use occlum_enclave::log;
 use occlum_enclave::user::UserContext;
 use spin::Once;
 
 use crate::error::{Restart, Result};
+use crate::outside;
 use crate::process::Thread;
 use crate::user::UserAddr;
 
@@ -181,17 +181,19 @@ pub fn dispatch(thread: &Arc<Thread>, context: &mut UserContext) -> Restart {
         return Restart::Never;
     };
     let mut call = Call { thread, context, args };
-    let is_traced = log::enabled(occlum_abi::boot::LogLevel::Trace);
-    if is_traced {
-        trace::enter(&call, row);
-    }
+    let entered = trace::is_traced(number).then(|| trace::enter(&call, row));
     let result = (row.handler)(&mut call);
-    if is_traced {
-        trace::leave(&call, row, &result);
+    if let Some(entered) = entered {
+        trace::leave(&call, row, entered, &result);
     }
     let (value, restart) = match result {
         Ok(value) => (value as u64, Restart::Never),
-        Err(error) => (error.errno.to_ret() as u64, error.restart),
+        Err(error) => {
+            if error.errno == Errno::ENOSYS {
+                outside::count_unsupported(number, row.name);
+            }
+            (error.errno.to_ret() as u64, error.restart)
+        }
     };
     context.regs.rax = value;
     restart

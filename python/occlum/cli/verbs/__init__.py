@@ -27,7 +27,11 @@ SECTIONS: dict[str, dict[str, str]] = {
         "ps": "List the processes in the started enclave.",
         "kill": "Send a signal to processes in the started enclave, by their ids in occlum ps.",
         "logs": "Show what the started enclave has printed, this time and before.",
+        "top": "Show live what the started enclave does: processes, CPU, memory, exits.",
         "stop": "End all programs and the started enclave.",
+    },
+    "Looking inside": {
+        "trace": "Run PROGRAM as occlum run does and print its system calls.",
     },
     "About Occlum": {
         "version": "Print the version.",
