@@ -1,5 +1,5 @@
 //! Being in place: before a task runs user code or touches user memory, the memory of its process must
-//! stand at its addresses, which members of an overlay group take turns at (`overlay.rs`).
+//! stand at its addresses, which members of an overlay group take turns at (`overlay/`).
 //!
 //! A task enters when it needs to, and is out again as soon as it leaves its vCPU (`sched/presence.rs`).
 //! So one that waits in the kernel is in nobody's way. Entering may wait for another member's time

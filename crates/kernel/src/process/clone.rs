@@ -2,7 +2,7 @@
 //!
 //! A child shares its parent's memory (CLONE_VM): a thread, a vfork child, or what posix_spawn makes. Or
 //! it gets a copy at the same addresses (fork), which it takes turns at with its parent
-//! (`mm/overlay.rs`).
+//! (`mm/overlay/`).
 
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
