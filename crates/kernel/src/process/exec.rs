@@ -71,7 +71,7 @@ pub fn exec(thread: &Arc<Thread>, context: &mut UserContext, request: Request) -
             Ok(())
         }
         Err(error) if is_cleared => {
-            process.begin_exit(exit::killed(Signal::SEGV, false));
+            process.begin_exit(exit::killed(Signal::SEGV));
             Err(error)
         }
         Err(error) => {

@@ -14,26 +14,23 @@ use crate::outside;
 use crate::sched::{self, timer};
 use crate::signal::action::{SA_NOCLDSTOP, SA_NOCLDWAIT, SIG_IGN};
 use crate::signal::deliver;
-use crate::signal::info::{CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED};
+use crate::signal::info::{CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED};
 use crate::signal::{SigInfo, Signal, send_to_process};
 use crate::user::{self, UserAddr};
-
-/// Bit of a wait status: a core was dumped.
-const CORE_DUMPED: u32 = 0x80;
 
 /// The wait status of a process that called exit.
 pub fn exited(code: i32) -> u32 {
     (code as u32 & 0xff) << 8
 }
 
-/// The wait status of a process that a signal ended.
-pub fn killed(signal: Signal, has_core: bool) -> u32 {
-    signal.number() as u32 | if has_core { CORE_DUMPED } else { 0 }
+/// The wait status of a process that a signal ended. No core is ever dumped, so none is claimed.
+pub fn killed(signal: Signal) -> u32 {
+    signal.number() as u32
 }
 
 /// Ends a process by a signal that can't be caught.
 pub fn kill_process(process: &Process, signal: Signal) {
-    process.begin_exit(killed(signal, false));
+    process.begin_exit(killed(signal));
 }
 
 /// The last of a thread; its user loop returns after this. The thread runs in its own task.
@@ -130,8 +127,7 @@ pub(super) fn describe(status: u32) -> (i32, i32) {
     if signal == 0 {
         return (CLD_EXITED, (status >> 8 & 0xff) as i32);
     }
-    let code = if status & CORE_DUMPED != 0 { CLD_DUMPED } else { CLD_KILLED };
-    (code, signal as i32)
+    (CLD_KILLED, signal as i32)
 }
 
 /// News about a process for its parent: SIGCHLD (or what it asked for) and a wake-up.

@@ -84,10 +84,10 @@ fn act(
         SIG_DFL => match signal.default_action() {
             DefaultAction::Ignore | DefaultAction::Continue => {}
             DefaultAction::Stop => begin_stop(process, signal),
-            DefaultAction::Terminate => process.begin_exit(exit::killed(signal, false)),
+            DefaultAction::Terminate => process.begin_exit(exit::killed(signal)),
             DefaultAction::Core => {
                 report_crash(thread, context, signal, info);
-                process.begin_exit(exit::killed(signal, true));
+                process.begin_exit(exit::killed(signal));
             }
         },
         _ => call_handler(thread, context, call.take(), signal, info, &action),

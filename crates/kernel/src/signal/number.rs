@@ -10,7 +10,7 @@ pub struct Signal(u8);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DefaultAction {
     Terminate,
-    /// Terminate, and say in the wait status that a core was (or would have been) dumped.
+    /// Terminate, and say in the log where it crashed: no core is dumped.
     Core,
     Ignore,
     Stop,
