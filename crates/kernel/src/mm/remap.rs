@@ -116,7 +116,7 @@ impl Space {
             let (first, end) = (part.start - old.start + start, part.end - old.start + start);
             self.vmas.insert(Vma { start: first, end, ..part });
         }
-        if let Err(error) = self.copy_pages(kept_range, start, vma.prot) {
+        if let Err(error) = self.copy_pages(kept_range, start, vma) {
             self.unmap(start..start + kept)?;
             return Err(error);
         }
@@ -148,7 +148,8 @@ impl Space {
     }
 
     /// Copies the granted pages of a range to the same places of a range that has none.
-    fn copy_pages(&mut self, from: Range<usize>, to: usize, prot: Prot) -> Result<()> {
+    fn copy_pages(&mut self, from: Range<usize>, to: usize, vma: &Vma) -> Result<()> {
+        let prot = vma.prot;
         let whole = to..to + (from.end - from.start);
         for part in self.granted.within(from.clone()) {
             let target = part.start - from.start + to..part.end - from.start + to;
@@ -162,7 +163,8 @@ impl Space {
                 set_host_prot(&target, prot)?;
             }
         }
-        self.settle_warm(whole, prot)
+        // Pages of files are loaded when they are touched, over whatever is warm there.
+        if vma.is_anonymous() { self.settle_warm(whole, prot) } else { Ok(()) }
     }
 }
 
