@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find crates python Cargo.toml Cargo.lock pyproject.toml \
 	-name target -prune -o -name __pycache__ -prune -o -type f -print)
 
-.PHONY: help install demo test storage-soak lint bench clean
+.PHONY: help install demo test storage-soak lint bench fork-soak clean
 
 help:
 	@echo "make demo     build, install into $(VENV), and run real programs in an enclave"
@@ -16,6 +16,7 @@ help:
 	@echo "make install  build and install into $(VENV)"
 	@echo "make lint     formatting, types and the style ratchet"
 	@echo "make bench    the benchmark table"
+	@echo "make fork-soak  thousands of random forking programs (SEEDS=5000)"
 	@echo "make clean    remove $(VENV) and build output"
 
 install: $(VENV)/installed
@@ -49,6 +50,10 @@ lint: install
 
 bench: install
 	$(BIN)/python bench/run.py
+
+SEEDS ?= 5000
+fork-soak: install
+	$(BIN)/python bench/fork_soak.py $(SEEDS)
 
 clean:
 	rm -rf $(VENV) target crates/boot/target

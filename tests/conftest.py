@@ -41,8 +41,8 @@ class Instance:
         """Run a program inside the enclave."""
         return self.occlum("run", program, *arguments, **options)  # type: ignore[arg-type]
 
-    def build(self) -> None:
-        done = self.occlum("build", timeout=600)
+    def build(self, *options: str) -> None:
+        done = self.occlum("build", *options, timeout=600)
         assert done.returncode == 0, done.stderr.decode()
 
 
@@ -90,7 +90,10 @@ def make_instance(tmp_path_factory: pytest.TempPathFactory) -> MakeInstance:
     """Makes and builds an instance with the programs given; for fixtures that share one."""
 
     def make(
-        name: str, *programs: str | Path, prepare: Callable[[Instance], None] | None = None
+        name: str,
+        *programs: str | Path,
+        prepare: Callable[[Instance], None] | None = None,
+        options: tuple[str, ...] = (),
     ) -> Instance:
         parent = tmp_path_factory.mktemp(name)
         made = occlum("new", parent / "instance", cwd=parent)
@@ -101,7 +104,7 @@ def make_instance(tmp_path_factory: pytest.TempPathFactory) -> MakeInstance:
             assert added.returncode == 0, added.stderr.decode()
         if prepare is not None:
             prepare(instance)
-        instance.build()
+        instance.build(*options)
         return instance
 
     return make

@@ -90,6 +90,7 @@ def read_cases() -> list[Case]:
 
 
 CASES = read_cases()
+FORKING = [case for case in CASES if case.name.startswith("fork_")]
 
 
 @pytest.fixture(scope="session")
@@ -103,21 +104,32 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return built
 
 
+def put(programs: list[Path], instance: Instance) -> None:
+    # Those that name libraries bring them; then all of them stand in one place.
+    added = instance.occlum("add", *programs, timeout=300)
+    assert added.returncode == 0, added.stderr.decode()
+    target = instance.image / INSIDE.lstrip("/")
+    target.mkdir(parents=True, exist_ok=True)
+    for program in programs:
+        shutil.copy(program, target)
+
+
 @pytest.fixture(scope="session")
 def inside(make_instance: MakeInstance, programs: dict[str, Path]) -> Instance:
     """One instance that holds all of them."""
-
-    def prepare(instance: Instance) -> None:
-        # Those that name libraries bring them; then all of them stand in one place.
-        added = instance.occlum("add", *programs.values(), timeout=300)
-        assert added.returncode == 0, added.stderr.decode()
-        target = instance.image / INSIDE.lstrip("/")
-        target.mkdir(parents=True, exist_ok=True)
-        for program in programs.values():
-            shutil.copy(program, target)
-
     wanted = [PYTHON] if any(case.is_python for case in CASES) else []
-    return make_instance("linux-instance", *wanted, prepare=prepare)
+    return make_instance(
+        "linux-instance", *wanted, prepare=lambda made: put(list(programs.values()), made)
+    )
+
+
+@pytest.fixture(scope="session")
+def copying(make_instance: MakeInstance, programs: dict[str, Path]) -> Instance:
+    """One for a CPU that can't change permissions of pages, with the programs that fork."""
+    forking = [programs[case.name] for case in FORKING if case.name in programs]
+    return make_instance(
+        "copying-instance", prepare=lambda made: put(forking, made), options=("--enable-edmm", "N")
+    )
 
 
 def native(case: Case, program: Path) -> subprocess.CompletedProcess[bytes]:
@@ -138,6 +150,18 @@ def native(case: Case, program: Path) -> subprocess.CompletedProcess[bytes]:
 @pytest.mark.enclave
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_runs_as_on_linux(case: Case, programs: dict[str, Path], inside: Instance) -> None:
+    agrees(case, programs, inside)
+
+
+@pytest.mark.enclave
+@pytest.mark.parametrize("case", FORKING, ids=lambda case: case.name)
+def test_forks_where_permissions_are_fixed(
+    case: Case, programs: dict[str, Path], copying: Instance
+) -> None:
+    agrees(case, programs, copying)
+
+
+def agrees(case: Case, programs: dict[str, Path], inside: Instance) -> None:
     if case.name not in programs:
         pytest.skip(f"{COMPILERS[case.variant][0]} is not installed")
     expected = native(case, programs[case.name])

@@ -230,6 +230,7 @@ CONFIG = {
         {"target": "/tmp", "kind": {"Ramfs": {"size_limit": 300}}},
     ],
     "image_root": list(range(32)),
+    "fork_copies": "OnWrite",
 }
 
 
@@ -258,6 +259,7 @@ def test_the_boot_configuration_is_postcard_after_its_length():
         + text("/host") + varint(4) + text(".")
         + text("/tmp") + varint(1) + varint(300)
         + bytes(range(32))
+        + varint(0)
     )  # fmt: skip
     encoded = _core.encode_boot_config(json.dumps(CONFIG))
     assert encoded == struct.pack("<Q", len(body)) + body

@@ -14,6 +14,15 @@ pub enum CpuMode {
     Hardware,
 }
 
+/// When a forked child gets memory of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForkCopies {
+    /// When one of both writes, which page permissions tell.
+    OnWrite,
+    /// At fork, all of it: for CPUs that can't change permissions of pages (SGX1, no EDMM).
+    AtOnce,
+}
+
 /// `Occlum.json` after validation, as the kernel reads it. Written by `occlum build` (postcard,
 /// after an 8-byte little-endian length) at `layout::BOOT_CONFIG_BASE`, covered by MRENCLAVE.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +41,7 @@ pub struct BootConfig {
     pub mounts: Vec<Mount>,
     /// Root hash of the file-system image; see `docs/format/image.md`.
     pub image_root: [u8; 32],
+    pub fork_copies: ForkCopies,
 }
 
 /// Sizes in bytes.

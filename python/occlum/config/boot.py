@@ -21,6 +21,13 @@ class CpuMode(StrEnum):
     HARDWARE = "HW"
 
 
+class ForkCopies(StrEnum):
+    """When a forked child gets memory of its own; the value is the kernel's name for it."""
+
+    ON_WRITE = "OnWrite"
+    AT_ONCE = "AtOnce"
+
+
 class BootMount(TypedDict):
     target: str
     kind: str | dict[str, dict[str, int]] | dict[str, dict[str, str]]
@@ -31,7 +38,12 @@ def vcpus(config: Config) -> int:
     return min(config.resource_limits.init_num_of_threads, _core.MAX_VCPUS)
 
 
-def to_boot_json(config: Config, mode: CpuMode, image_root: bytes) -> str:
+def to_boot_json(
+    config: Config,
+    mode: CpuMode,
+    image_root: bytes,
+    fork_copies: ForkCopies = ForkCopies.ON_WRITE,
+) -> str:
     """``BootConfig`` as JSON; ``image_root`` is the 32-byte root hash of the image."""
     limits = config.resource_limits
     return json.dumps(
@@ -58,6 +70,7 @@ def to_boot_json(config: Config, mode: CpuMode, image_root: bytes) -> str:
             "disable_log": config.metadata.disable_log,
             "mounts": _mounts(config.mount),
             "image_root": list(image_root),
+            "fork_copies": fork_copies.value,
         }
     )
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from occlum import config, toolchain
 from occlum._core import SigStruct, encode_boot_config
-from occlum.config import Config, CpuMode
+from occlum.config import Config, CpuMode, ForkCopies
 from occlum.errors import Error
 from occlum.image import fsimage, programs, sites
 from occlum.image.enclave import build_enclave
@@ -50,6 +50,7 @@ class Request:
     mode: CpuMode = CpuMode.SIMULATION
     sign_key: Path | None = None
     from_scratch: bool = False
+    fork_copies: ForkCopies = ForkCopies.ON_WRITE
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ def build(instance: Instance, request: Request, progress: Progress) -> Outcome:
     key, notes = _signing_key(request.sign_key)
     with _staging(instance, request) as staging:
         image_root, brought = _build_image(instance, staging, request, progress)
-        boot_config = config.to_boot_json(settings, request.mode, image_root)
+        boot_config = config.to_boot_json(
+            settings, request.mode, image_root, request.fork_copies
+        )
         record = _record(boot_config, settings, key)
         mrenclave = _unchanged(instance.build, record)
         if mrenclave is not None and not request.from_scratch:

@@ -9,7 +9,7 @@ use occlum_enclave::{host, usermem};
 use super::commit;
 use super::grant::no_host_memory;
 use super::space::{AddressSpace, Space, page_range};
-use super::vma::{OnFork, Prot, Source, Vma};
+use super::vma::{ForkAdvice, Prot, Source, Vma};
 use crate::error::{Errno, Error, Result, err};
 
 /// What madvise(2) may ask that has an effect.
@@ -24,7 +24,7 @@ pub enum Advice {
     /// MADV_WILLNEED: loads nothing that is not needed.
     WillNeed,
     /// MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK
-    OnFork(OnFork),
+    OnFork(ForkAdvice),
     /// MADV_POPULATE_READ, MADV_POPULATE_WRITE
     Populate(Prot),
 }
@@ -107,11 +107,11 @@ impl Space {
             Advice::DontNeed if is_private_anonymous => self.forget_anonymous(part),
             Advice::DontNeed if matches!(part.source, Source::File { .. }) => self.retire(part.range()),
             Advice::DontNeed => Ok(()),
-            Advice::OnFork(OnFork::Wipe) if !is_private_anonymous => {
+            Advice::OnFork(ForkAdvice::Wipe) if !is_private_anonymous => {
                 err(Errno::EINVAL, "MADV_WIPEONFORK is for private anonymous memory")
             }
-            Advice::OnFork(on_fork) => {
-                self.vmas.update(part.range(), |vma| vma.on_fork = on_fork);
+            Advice::OnFork(advice) => {
+                self.vmas.update(part.range(), |vma| vma.on_fork = vma.on_fork.advised(advice));
                 Ok(())
             }
             Advice::Populate(prot) => self.populate(part, prot),

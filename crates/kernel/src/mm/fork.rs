@@ -4,8 +4,9 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 
+use occlum_abi::boot::ForkCopies;
 use occlum_abi::layout::PAGE_SIZE;
 
 use super::commit;
@@ -24,6 +25,18 @@ use crate::sched::SpinLock;
 const EAGER_MAX: usize = 64 * PAGE_SIZE;
 /// A first write makes so much around it writable.
 const UNSHARE_SIZE: usize = 4 * PAGE_SIZE;
+
+/// Whether permissions of pages tell who writes first. If not, fork copies whatever may be written, and
+/// only pages that can't be written are tracked.
+static TRACKS_WRITES: AtomicBool = AtomicBool::new(true);
+
+pub(super) fn set_copies(copies: ForkCopies) {
+    TRACKS_WRITES.store(copies == ForkCopies::OnWrite, Ordering::Relaxed);
+}
+
+pub(super) fn tracks_writes() -> bool {
+    TRACKS_WRITES.load(Ordering::Relaxed)
+}
 
 /// Groups of programs linked at fixed addresses, by the addresses.
 static FIXED: SpinLock<Vec<(Range<usize>, alloc::sync::Weak<Group>)>> = SpinLock::new(Vec::new());
@@ -73,7 +86,7 @@ impl Space {
     fn fork(&mut self, group: &Arc<Group>) -> Result<Parts> {
         let vmas = self.vmas.forked();
         let mut territory = self.territory.heir();
-        for skipped in self.vmas.iter().filter(|vma| vma.on_fork == OnFork::Skip && !vma.is_global()) {
+        for skipped in self.vmas.iter().filter(|vma| vma.on_fork.is_skipped && !vma.is_global()) {
             territory.give_back(skipped.range());
         }
         let granted = self.granted_to_child(&vmas);
@@ -92,7 +105,7 @@ impl Space {
     }
 
     fn granted_to_child(&self, vmas: &VmaSet) -> RangeSet {
-        let copied = vmas.iter().filter(|vma| !vma.is_global() && vma.on_fork == OnFork::Copy);
+        let copied = vmas.iter().filter(|vma| !vma.is_global() && vma.on_fork == OnFork::COPY);
         copied.flat_map(|vma| self.granted.within(vma.range())).collect()
     }
 
@@ -102,7 +115,8 @@ impl Space {
         let mut copies = BTreeMap::new();
         let mut tracked = pages.clone();
         let written = self.written(pages);
-        if written.iter().map(|part| part.end - part.start).sum::<usize>() <= EAGER_MAX {
+        let size: usize = written.iter().map(|part| part.end - part.start).sum();
+        if size <= EAGER_MAX || !tracks_writes() {
             for part in written {
                 for page in part.clone().step_by(PAGE_SIZE) {
                     copies.insert(page, copy_of(page)?);

@@ -343,7 +343,7 @@ fn new_vma(request: &MapRequest, start: usize, source: Source) -> Vma {
         is_stack,
         is_locked: request.is_locked,
         is_write_denied: request.is_write_denied,
-        on_fork: OnFork::Copy,
+        on_fork: OnFork::COPY,
         is_pristine: !request.prot.contains(Prot::WRITE),
         repeats: 0,
         source,

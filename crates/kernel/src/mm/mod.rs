@@ -58,7 +58,7 @@ pub use site_table::SiteTable;
 pub use space::{AddressSpace, Mapping, SpaceUsage};
 pub use stubs::{original_rip, patched_rip};
 pub use territory::Placement;
-pub use vma::{OnFork, Prot};
+pub use vma::{ForkAdvice, Prot};
 
 use crate::error::Result;
 use crate::sched::{self, Local};
@@ -68,6 +68,7 @@ pub const PAGE_SIZE: usize = occlum_abi::layout::PAGE_SIZE;
 /// Called once at boot, before the first space.
 pub fn init(config: &BootConfig) -> Result<()> {
     commit::set_limit(usize::try_from(config.resource_limits.user_space_size).unwrap_or(usize::MAX));
+    fork::set_copies(config.fork_copies);
     vdso::init()
 }
 

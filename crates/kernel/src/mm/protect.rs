@@ -3,6 +3,7 @@
 use core::ops::Range;
 
 use super::fault::{EAGER_MAX, STACK_CHUNK};
+use super::fork::tracks_writes;
 use super::space::{AddressSpace, Space, page_range};
 use super::vma::{Prot, Source, Vma};
 use crate::error::{Errno, Result, err};
@@ -38,6 +39,9 @@ impl Space {
             return err(Errno::EACCES, "the file is not open for writing");
         }
         self.close_standing(&part.range(), |_, _| false)?;
+        if prot.contains(Prot::WRITE) && !tracks_writes() {
+            self.unshare(part.range())?;
+        }
         match &part.source {
             Source::Vdso | Source::Vvar | Source::Stubs => {
                 return err(Errno::EACCES, "belongs to the kernel");

@@ -98,7 +98,7 @@ fn global(range: core::ops::Range<usize>, prot: Prot, source: Source) -> Vma {
         is_stack: false,
         is_locked: false,
         is_write_denied: true,
-        on_fork: OnFork::Copy,
+        on_fork: OnFork::COPY,
         is_pristine: true,
         repeats: 0,
     }

@@ -66,15 +66,40 @@ pub enum Source {
     Vvar,
 }
 
-/// What a forked child gets of a mapping (madvise(2)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnFork {
-    #[default]
-    Copy,
+/// What madvise(2) says about a mapping and the children to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForkAdvice {
     /// MADV_DONTFORK
     Skip,
-    /// MADV_WIPEONFORK: the mapping, but zeros.
+    /// MADV_DOFORK
+    DontSkip,
+    /// MADV_WIPEONFORK
     Wipe,
+    /// MADV_KEEPONFORK
+    DontWipe,
+}
+
+/// What a forked child gets of a mapping: a copy, unless this says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnFork {
+    /// No mapping.
+    pub is_skipped: bool,
+    /// The mapping, but zeros.
+    pub is_wiped: bool,
+}
+
+impl OnFork {
+    pub const COPY: OnFork = OnFork { is_skipped: false, is_wiped: false };
+
+    /// The two are independent, as on Linux.
+    pub(super) fn advised(self, advice: ForkAdvice) -> OnFork {
+        match advice {
+            ForkAdvice::Skip => OnFork { is_skipped: true, ..self },
+            ForkAdvice::DontSkip => OnFork { is_skipped: false, ..self },
+            ForkAdvice::Wipe => OnFork { is_wiped: true, ..self },
+            ForkAdvice::DontWipe => OnFork { is_wiped: false, ..self },
+        }
+    }
 }
 
 /// A mapping.
@@ -255,7 +280,7 @@ impl VmaSet {
     /// What a forked child has of them.
     pub fn forked(&self) -> VmaSet {
         let mut forked = VmaSet::default();
-        for vma in self.iter().filter(|vma| vma.on_fork != OnFork::Skip) {
+        for vma in self.iter().filter(|vma| !vma.on_fork.is_skipped) {
             forked.insert(Vma { is_locked: false, ..vma.clone() });
         }
         forked

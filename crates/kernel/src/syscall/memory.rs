@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::{Arg, Call, Syscall};
 use crate::error::{Errno, Result, err};
 use crate::mm::{
-    Advice, Backing, Fixed, MapRequest, MappableFile, Move, OnFork, PAGE_SIZE, Placement, Prot, Sharing,
+    Advice, Backing, Fixed, ForkAdvice, MapRequest, MappableFile, Move, PAGE_SIZE, Placement, Prot, Sharing,
 };
 use crate::user;
 use crate::vfs::mount::MS_NOEXEC;
@@ -235,9 +235,10 @@ fn sys_madvise(call: &mut Call<'_>) -> Result<usize> {
     let advice = match call.int(2) {
         // NORMAL RANDOM SEQUENTIAL, MERGEABLE .. DODUMP, COLD PAGEOUT, COLLAPSE
         0..=2 | 12..=17 | 20..=21 | 25 => Advice::Tuning,
-        10 => Advice::OnFork(OnFork::Skip),
-        11 | 19 => Advice::OnFork(OnFork::Copy),
-        18 => Advice::OnFork(OnFork::Wipe),
+        10 => Advice::OnFork(ForkAdvice::Skip),
+        11 => Advice::OnFork(ForkAdvice::DontSkip),
+        18 => Advice::OnFork(ForkAdvice::Wipe),
+        19 => Advice::OnFork(ForkAdvice::DontWipe),
         3 => Advice::WillNeed,
         4 => Advice::DontNeed,
         8 => Advice::Free,

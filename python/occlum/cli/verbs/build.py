@@ -23,16 +23,30 @@ import click
     metavar="PEM",
     help="RSA-3072 key with exponent 3; otherwise a generated debug key.",
 )
+@click.option(
+    "--enable-edmm",
+    envvar="ENABLE_EDMM",
+    default="Y",
+    show_default=True,
+    type=click.Choice(["Y", "N"], case_sensitive=False),
+    show_envvar=True,
+    help="N: for CPUs that can't change page permissions (SGX1); fork copies all memory at once.",
+)
 @click.option("-f", "--force", is_flag=True, help="Build everything again.")
-def command(sgx_mode: str, sign_key: Path | None, force: bool) -> None:
+def command(sgx_mode: str, sign_key: Path | None, enable_edmm: str, force: bool) -> None:
     """Build the enclave of this instance: file-system image, measurement, signature."""
     from occlum import instance
     from occlum.cli.progress import Terminal
-    from occlum.config import CpuMode
+    from occlum.config import CpuMode, ForkCopies
     from occlum.image.build import Request, build
 
     here = instance.find(Path.cwd())
-    request = Request(mode=CpuMode(sgx_mode.upper()), sign_key=sign_key, from_scratch=force)
+    request = Request(
+        mode=CpuMode(sgx_mode.upper()),
+        sign_key=sign_key,
+        from_scratch=force,
+        fork_copies=ForkCopies.ON_WRITE if enable_edmm.upper() == "Y" else ForkCopies.AT_ONCE,
+    )
     with Terminal() as progress:
         outcome = build(here, request, progress)
     for line in outcome.notes:
