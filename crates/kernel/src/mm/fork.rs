@@ -125,6 +125,7 @@ impl Space {
             }
         }
         let before = self.layout();
+        self.overlay.layout = None;
         for part in tracked.iter() {
             self.overlay.tracked.insert(part);
         }

@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use occlum_abi::Errno;
 use occlum_abi::layout::PAGE_SIZE;
@@ -128,7 +129,7 @@ impl Space {
             self.retire_or_abandon(part);
         }
         // Of a folded space nothing is accessible.
-        let layout = if self.is_folded { Layout::default() } else { self.layout() };
+        let layout = if self.is_folded { Arc::default() } else { self.layout() };
         for owned in self.territory.owned_ranges() {
             self.leave_standing(owned, &layout);
         }

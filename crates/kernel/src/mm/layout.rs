@@ -1,6 +1,7 @@
 //! What the host's page tables say for a space ([`Layout`]), and what must change to get from one to
 //! another when members of an overlay group take turns.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -50,20 +51,20 @@ impl Layout {
     }
 
     /// The same with other permissions for some ranges, which ascend.
-    pub fn with(&self, overrides: &[Range<usize>], prot: Prot) -> Layout {
+    pub fn with(&self, overrides: &[(Range<usize>, Prot)]) -> Layout {
         let mut layout = Layout::default();
         let mut overrides = overrides.iter().peekable();
         let mut done = 0;
         for (range, own) in &self.0 {
-            while let Some(next) = overrides.next_if(|next| next.start < range.end) {
+            while let Some((next, prot)) = overrides.next_if(|(next, _)| next.start < range.end) {
                 let before = range.start.max(done);
                 layout.push(before..next.start.max(before), *own);
-                layout.push(next.clone(), prot);
+                layout.push(next.clone(), *prot);
                 done = next.end;
             }
             layout.push(range.start.max(done).min(range.end)..range.end, *own);
         }
-        overrides.for_each(|rest| layout.push(rest.clone(), prot));
+        overrides.for_each(|(rest, prot)| layout.push(rest.clone(), *prot));
         layout
     }
 
@@ -138,8 +139,21 @@ impl<'a> Cursor<'a> {
 }
 
 impl Space {
-    /// What the host's page tables say while this space is in place.
-    pub fn layout(&self) -> Layout {
+    /// What the host's page tables say while this space is in place. Of members of groups it is remembered
+    /// until something changes.
+    pub fn layout(&mut self) -> Arc<Layout> {
+        if self.overlay.group.is_none() {
+            return Arc::new(self.find_layout());
+        }
+        if let Some(known) = &self.overlay.layout {
+            return known.clone();
+        }
+        let layout = Arc::new(self.find_layout());
+        self.overlay.layout = Some(layout.clone());
+        layout
+    }
+
+    fn find_layout(&self) -> Layout {
         let mut layout = Layout::default();
         for vma in self.vmas.iter().filter(|vma| !vma.is_global()) {
             for part in self.granted.within(vma.range()) {

@@ -132,12 +132,18 @@ impl RangeSet {
     }
 }
 
+impl Extend<Range<usize>> for RangeSet {
+    fn extend<I: IntoIterator<Item = Range<usize>>>(&mut self, ranges: I) {
+        for range in ranges {
+            self.insert(range);
+        }
+    }
+}
+
 impl FromIterator<Range<usize>> for RangeSet {
     fn from_iter<I: IntoIterator<Item = Range<usize>>>(ranges: I) -> RangeSet {
         let mut set = RangeSet::new();
-        for range in ranges {
-            set.insert(range);
-        }
+        set.extend(ranges);
         set
     }
 }

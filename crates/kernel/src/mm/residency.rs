@@ -133,8 +133,10 @@ impl AddressSpace {
     pub(super) fn lock_resident(&self) -> Result<MutexGuard<'_, Space>> {
         loop {
             self.enter()?;
-            let space = self.inner.lock();
+            let mut space = self.inner.lock();
             if space.overlay.is_in_place && !space.is_folded {
+                // The caller is about to change something.
+                space.overlay.layout = None;
                 return Ok(space);
             }
         }

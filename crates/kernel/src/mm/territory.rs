@@ -80,6 +80,13 @@ pub(super) struct Estate {
     warm: WarmPages,
 }
 
+impl Estate {
+    /// Nobody knows what is there: the addresses are never used again.
+    pub fn abandon(mut self) {
+        self.warm.remove(0..usize::MAX);
+    }
+}
+
 impl Territory {
     pub fn new(program: FileIdentity) -> Result<Territory> {
         let mut territory = Territory {

@@ -2,6 +2,7 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::turn::Turn;
 use super::Overlay;
@@ -21,8 +22,10 @@ pub(in crate::mm) struct Group {
     /// In place, left by members that ended.
     pub(super) orphans: SpinLock<RangeSet>,
     /// Left by a member that ended in place, for the next.
-    pub(super) estate: SpinLock<Option<(Estate, Layout)>>,
+    pub(super) estate: SpinLock<Option<(Estate, Arc<Layout>)>>,
     pub(super) estate_left: WaitQueue,
+    /// What was in place can't be had any more: nobody runs again.
+    pub(super) is_lost: AtomicBool,
 }
 
 #[derive(Default)]
@@ -52,6 +55,7 @@ impl Group {
             orphans: SpinLock::new(RangeSet::new()),
             estate: SpinLock::new(None),
             estate_left: WaitQueue::new(),
+            is_lost: AtomicBool::new(false),
         });
         inner.overlay.group = Some(group.clone());
         space.group.call_once(|| group.clone());
@@ -93,7 +97,7 @@ impl Group {
     pub fn leave(&self, space: &AddressSpace) {
         let mut inner = space.inner.lock();
         self.orphan(&mut inner);
-        let layout = if inner.overlay.is_in_place { inner.layout() } else { Layout::default() };
+        let layout = if inner.overlay.is_in_place { inner.layout() } else { Arc::default() };
         commit::release(inner.granted.size());
         inner.granted = RangeSet::new();
         inner.overlay.saved.clear();
@@ -113,7 +117,10 @@ impl Group {
     }
 
     /// The last member gives everything up.
-    fn wind_up(&self, last: &mut Space, layout: Layout) {
+    fn wind_up(&self, last: &mut Space, layout: Arc<Layout>) {
+        if self.is_lost.load(Ordering::SeqCst) {
+            return;
+        }
         let mut layout = layout;
         while !last.overlay.is_in_place {
             // Who was in place has left the list of members, and is about to leave its estate.

@@ -39,6 +39,7 @@ use occlum_enclave::usermem;
 pub(super) use group::Group;
 
 use super::grant::no_host_memory;
+use super::layout::Layout;
 use super::ranges::RangeSet;
 use super::space::Space;
 use crate::error::{Error, Result};
@@ -56,11 +57,19 @@ pub(super) struct Overlay {
     pub saved: BTreeMap<usize, SavedPage>,
     /// Granted pages that other members may have in place too.
     pub tracked: RangeSet,
+    /// What the host shows, or is to show, while this member is in place; `None` if that must be found out.
+    pub layout: Option<Arc<Layout>>,
 }
 
 impl Overlay {
     pub fn none() -> Overlay {
-        Overlay { group: None, is_in_place: true, saved: BTreeMap::new(), tracked: RangeSet::new() }
+        Overlay {
+            group: None,
+            is_in_place: true,
+            saved: BTreeMap::new(),
+            tracked: RangeSet::new(),
+            layout: None,
+        }
     }
 
     /// For a new member, which waits for its first turn.
@@ -109,7 +118,16 @@ impl Space {
 
 /// A copy of the page that stands at an address.
 pub(super) fn copy_of(page: usize) -> Result<SavedPage> {
-    let mut copy = Pages::new(0).map_err(|_| Error::new(Errno::ENOMEM, "no kernel pages"))?;
+    let mut copy = Pages::new(0).map_err(|_| no_pages())?;
     usermem::read(page, &mut copy).map_err(|_| no_host_memory())?;
     Ok(Arc::new(copy))
+}
+
+/// Room for the content of a page.
+fn new_page() -> Result<SavedPage> {
+    Pages::new(0).map(Arc::new).map_err(|_| no_pages())
+}
+
+fn no_pages() -> Error {
+    Error::new(Errno::ENOMEM, "no kernel pages")
 }

@@ -3,8 +3,12 @@
 use alloc::sync::Weak;
 use core::sync::atomic::Ordering;
 
+use occlum_abi::Errno;
+use occlum_enclave::log;
+
+use super::exchange::Failure;
 use super::group::Group;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mm::space::AddressSpace;
 use crate::sched::mutex::MutexGuard;
 use crate::sched::presence::{self, DEPARTURES, Urgency};
@@ -31,10 +35,17 @@ fn end_of_turn(begun_ns: u64) -> u64 {
     now + cost.saturating_mul(TURN_PER_COST).clamp(SLICE_NS, TURN_MAX_NS)
 }
 
+/// When the exchange began, or why there was none.
+type Switched = core::result::Result<u64, Failure>;
+
 impl Turn {
     /// Of the member that founds a group: it is in place.
     pub fn first(space: &AddressSpace) -> Turn {
-        Turn { id: space.id, space: space.this.clone(), ends_ns: 0 }
+        Turn::new(space, 0)
+    }
+
+    fn new(space: &AddressSpace, ends_ns: u64) -> Turn {
+        Turn { id: space.id, space: space.this.clone(), ends_ns }
     }
 }
 
@@ -45,11 +56,23 @@ impl Group {
         if turn.id == space.id {
             return Ok(turn);
         }
-        let begun_ns = match turn.space.upgrade() {
-            Some(resident) => self.replace(&resident, space, turn.ends_ns)?,
-            None => self.succeed(space)?,
+        if self.is_lost.load(Ordering::SeqCst) {
+            return Err(Error::new(Errno::ENOMEM, "the memory of its group is lost"));
+        }
+        let switched = match turn.space.upgrade() {
+            Some(resident) => self.replace(&resident, space, turn.ends_ns),
+            None => self.succeed(space),
         };
-        *turn = Turn { id: space.id, space: space.this.clone(), ends_ns: end_of_turn(begun_ns) };
+        match switched {
+            Ok(begun_ns) => *turn = Turn::new(space, end_of_turn(begun_ns)),
+            Err(Failure::Undone(error)) => return Err(error),
+            Err(Failure::Broken(error)) => {
+                log!(Error, "processes that take turns end: what was in place can't be put back");
+                self.is_lost.store(true, Ordering::SeqCst);
+                turn.id = 0;
+                return Err(error);
+            }
+        }
         space.is_shut.store(false, Ordering::SeqCst);
         Ok(turn)
     }
@@ -65,7 +88,7 @@ impl Group {
     }
 
     /// Returns when it began to exchange pages.
-    fn replace(&self, resident: &AddressSpace, space: &AddressSpace, ends_ns: u64) -> Result<u64> {
+    fn replace(&self, resident: &AddressSpace, space: &AddressSpace, ends_ns: u64) -> Switched {
         presence::leave();
         let is_gone = || (!presence::ask(resident.id, Urgency::Patient)).then_some(());
         // Whether it left or its time is over: next it is made to.
@@ -76,11 +99,18 @@ impl Group {
         let mut to = space.inner.lock();
         let before = from.layout();
         to.territory.take_estate(from.territory.give_estate());
-        let switched = self.switch(Some((&mut from, resident.id)), &before, &mut to, space.id);
-        if let Err(error) = switched {
-            from.territory.take_estate(to.territory.give_estate());
-            resident.is_shut.store(false, Ordering::SeqCst);
-            return Err(error);
+        match self.switch(Some(&mut from), &before, &mut to) {
+            Ok(()) => {}
+            Err(Failure::Undone(error)) => {
+                from.territory.take_estate(to.territory.give_estate());
+                resident.is_shut.store(false, Ordering::SeqCst);
+                return Err(Failure::Undone(error));
+            }
+            Err(Failure::Broken(error)) => {
+                to.territory.give_estate().abandon();
+                from.overlay.is_in_place = false;
+                return Err(Failure::Broken(error));
+            }
         }
         from.overlay.is_in_place = false;
         to.overlay.is_in_place = true;
@@ -88,7 +118,7 @@ impl Group {
     }
 
     /// The member in place has ended: goes on with what it left. Returns when it began.
-    fn succeed(&self, space: &AddressSpace) -> Result<u64> {
+    fn succeed(&self, space: &AddressSpace) -> Switched {
         let left = self.estate_left.wait_until(None, false, || self.estate.lock().take());
         let Ok((estate, before)) = left else {
             unreachable!("an endless uninterruptible wait ended");
@@ -96,9 +126,16 @@ impl Group {
         let begun_ns = timer::now_ns();
         let mut to = space.inner.lock();
         to.territory.take_estate(estate);
-        if let Err(error) = self.switch(None, &before, &mut to, space.id) {
-            *self.estate.lock() = Some((to.territory.give_estate(), before));
-            return Err(error);
+        match self.switch(None, &before, &mut to) {
+            Ok(()) => {}
+            Err(Failure::Undone(error)) => {
+                *self.estate.lock() = Some((to.territory.give_estate(), before));
+                return Err(Failure::Undone(error));
+            }
+            Err(Failure::Broken(error)) => {
+                to.territory.give_estate().abandon();
+                return Err(Failure::Broken(error));
+            }
         }
         to.overlay.is_in_place = true;
         Ok(begun_ns)
