@@ -223,13 +223,17 @@ impl Inode for ProcInode {
 
     fn read_dir(&self, cursor: u64, visit: &mut Visit<'_>) -> Result<()> {
         let names = self.names()?;
-        for (index, (name, node)) in names.into_iter().enumerate().skip(cursor as usize) {
+        for (index, (name, node)) in names.into_iter().enumerate() {
+            let place = place(index, &name);
+            if place < cursor {
+                continue;
+            }
             let inode = ProcInode { node };
             let entry = DirEntry {
                 name: name.as_bytes(),
                 ino: inode.ino(),
                 kind: inode.kind(),
-                next: index as u64 + 1,
+                next: place + 1,
             };
             if visit(entry) == ControlFlow::Break(()) {
                 break;
@@ -289,6 +293,13 @@ impl ProcInode {
             _ => err(Errno::ENOTDIR, "not a directory"),
         }
     }
+}
+
+/// Where an entry stands in its directory. Numbers stand at themselves: when a descriptor is closed or a
+/// process ends while somebody reads, no other moves.
+fn place(index: usize, name: &str) -> u64 {
+    const NUMBERS: u64 = 1 << 16;
+    number(name.as_bytes()).map_or(index as u64, |number| NUMBERS + u64::from(number))
 }
 
 /// A decimal number without leading zeros.
