@@ -19,6 +19,7 @@ from conftest import Instance, MakeInstance
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 WITNESS = "/usr/local/bin/witness"
+MEMBERS = "/usr/local/bin/members"
 REGISTERS = "/usr/local/bin/registers"
 LESSON = "/opt/lesson"
 LESSON_SIZE = 300_000
@@ -196,6 +197,8 @@ OTHERS = {
     "more-vcpus-enter-than-told",
     "image-flickers",
     "image-bit-flipped@BYTE",
+    "pages-refused-once@N",
+    "pages-refused-from@N",
     "staging-flickers",
 }
 
@@ -227,7 +230,7 @@ def lying_host() -> Path:
 def victim(make_instance: MakeInstance, tmp_path_factory: pytest.TempPathFactory) -> Instance:
     """An instance with the witness and its lesson, and the holder of registers."""
     directory = tmp_path_factory.mktemp("programs")
-    sources = [HERE / "witness.c", HERE.parent / "enclave" / "registers.c"]
+    sources = [HERE / "witness.c", HERE / "members.c", HERE.parent / "enclave" / "registers.c"]
     programs = [directory / source.stem for source in sources]
     for source, program in zip(sources, programs, strict=True):
         command = ["gcc", "-O1", "-Wall", "-pthread", "-o", program, source]
@@ -352,3 +355,23 @@ def test_registers_are_kept_under(lie: str, liar: Liar) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(b": not mixed\n")
+
+
+@pytest.mark.enclave
+@pytest.mark.parametrize(
+    "lie",
+    [f"pages-refused-once@{number}" for number in range(60, 400, 37)]
+    + [f"pages-refused-from@{number}" for number in (90, 150, 222, 307)],
+)
+def test_processes_that_take_turns_survive_refused_pages_or_end(lie: str, liar: Liar) -> None:
+    """What they see is theirs, whatever fails; the kernel goes on."""
+    done = subprocess.run(
+        liar.command(lie, MEMBERS),
+        cwd=liar.directory,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        text=True,
+    )
+    assert done.returncode not in (WRONG, STOPPED), done.stderr
+    assert done.returncode == 0 or done.stdout != "right\n"

@@ -1,6 +1,6 @@
 //! Where a lie can be put in.
 
-use crate::{answer, entry, handover, world};
+use crate::{answer, entry, handover, refusal, world};
 use occlum_abi::boot::HostInfo;
 use occlum_abi::ocall::Ocall;
 use occlum_host::cpu::software::SoftwareCpu;
@@ -62,6 +62,7 @@ pub fn find(name: &str) -> Option<Arc<dyn Lie>> {
         .or_else(|| answer::find(name))
         .or_else(|| world::find(name))
         .or_else(|| entry::find(name))
+        .or_else(|| refusal::find(name))
 }
 
 pub fn names() -> impl Iterator<Item = String> {
@@ -70,4 +71,5 @@ pub fn names() -> impl Iterator<Item = String> {
         .chain(answer::names())
         .chain(world::names())
         .chain(entry::names())
+        .chain(refusal::names())
 }

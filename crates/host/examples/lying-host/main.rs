@@ -7,6 +7,7 @@
 //! - [`lie`]: where a lie can be put in, and all of them by name
 //! - [`handover`]: about what the kernel is told at its first entry
 //! - [`answer`]: about the result of a call
+//! - [`refusal`]: permissions it does not change
 //! - [`world`]: about memory both sides see: the clock, the image, buffers
 //! - [`entry`]: about when and with which registers the enclave is entered
 //! - [`vcpu`]: the loop of one virtual CPU, as in the library, with the places for lies
@@ -15,6 +16,7 @@ mod answer;
 mod entry;
 mod handover;
 mod lie;
+mod refusal;
 mod vcpu;
 mod world;
 
