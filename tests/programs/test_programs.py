@@ -204,24 +204,6 @@ def test_a_go_program_runs_its_goroutines(machine):
     assert output(machine.run("/opt/goprogram", "a", "b")) == f"a+b {expected}\n"
 
 
-# Of Python's own tests, those that start a second Python. Debian's is linked at fixed addresses, so
-# two of them, or a parent and its fork, need to take turns in the enclave; that is not there yet.
-STARTS_PYTHON = {
-    "json": ["test.test_json.test_tool.*"],
-    "struct": ["test_struct_cleans_up_at_runtime_shutdown"],
-    "re": ["test_regression_gh94675"],
-    "bytes": ["test_check_encoding_errors"],
-    "random": ["test_after_fork"],
-    "io": [
-        "test_check_encoding_errors",
-        "test_check_encoding_warning",
-        "test_create_at_shutdown_with*_encoding",
-        "test_daemon_threads_shutdown_std*_deadlock",
-        "test_text_encoding",
-    ],
-}
-
-
 @pytest.mark.parametrize(
     "module",
     ["json", "math", "struct", "hashlib", "zlib", "re", "dict", "list", "set", "bytes", "long",
@@ -234,8 +216,7 @@ def test_pythons_own_tests_pass(machine, module):
     name = f"test_{module}"
     if not (TESTSUITE / name).exists() and not (TESTSUITE / f"{name}.py").exists():
         pytest.skip(f"this Python has no {name}")
-    ignored = [f"--ignore={pattern}" for pattern in STARTS_PYTHON.get(module, [])]
-    done = machine.run(PYTHON, "-m", "test", "-q", *ignored, name, timeout=290)
+    done = machine.run(PYTHON, "-m", "test", "-q", name, timeout=290)
     assert "Tests result: SUCCESS" in output(done)
 
 
