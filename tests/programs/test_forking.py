@@ -154,3 +154,16 @@ def test_pythons_own_tests_of_processes_pass(machine: Instance, module: str, cho
         pytest.skip("libpython3.11-testsuite is not installed")
     done = machine.run(PYTHON, "-m", "test", "-q", "-m", chosen, module)
     assert "Tests result: SUCCESS" in done.stdout.decode(), done.stdout.decode()[-3000:]
+
+
+@pytest.mark.parametrize("edmm", ["Y", "N"])
+def test_fork_without_memory_fails_and_nothing_else(instance: Instance, edmm: str) -> None:
+    text = instance.root / "Occlum.json"
+    small = text.read_text().replace('"4GB"', '"64MB"').replace('"256MB"', '"16MB"')
+    text.write_text(small)
+    program = instance.root / "no_memory"
+    subprocess.run(["gcc", "-O1", "-o", program, SCRIPTS / "no_memory.c"], check=True)
+    assert instance.occlum("add", program).returncode == 0
+    instance.build("--enable-edmm", edmm)
+    done = instance.run("/usr/local/bin/no_memory")
+    assert (done.stdout, done.returncode) == (b"no memory, then enough\n", 0), done.stderr
