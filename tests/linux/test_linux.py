@@ -132,6 +132,20 @@ def copying(make_instance: MakeInstance, programs: dict[str, Path]) -> Instance:
     )
 
 
+@pytest.fixture(scope="session")
+def on_host_loopback(inside: Instance, tmp_path_factory: pytest.TempPathFactory) -> Instance:
+    """The same with the host's loopback: what sockets promise holds through the host too."""
+    root = tmp_path_factory.mktemp("host-loopback") / "instance"
+    shutil.copytree(inside.root, root, symlinks=True)
+    config = root / "Occlum.json"
+    text = config.read_text()
+    assert '"loopback": "inside"' in text
+    config.write_text(text.replace('"loopback": "inside"', '"loopback": "host"'))
+    instance = Instance(root)
+    instance.build()
+    return instance
+
+
 def native(case: Case, program: Path) -> subprocess.CompletedProcess[bytes]:
     command = [PYTHON, program] if case.is_python else [program]
     done = subprocess.run(
@@ -169,9 +183,27 @@ def agrees(case: Case, programs: dict[str, Path], inside: Instance) -> None:
         pytest.skip("this system does not let the program do what it tests")
     assert expected.returncode == case.status, expected.stdout + expected.stderr
 
+    check_against(expected, inside, case)
+
+
+@pytest.mark.enclave
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.name.startswith("inet_")], ids=lambda case: case.name
+)
+def test_runs_as_on_linux_through_the_host(
+    case: Case, programs: dict[str, Path], on_host_loopback: Instance
+) -> None:
+    expected = native(case, programs[case.name])
+    assert expected.returncode == case.status, expected.stdout + expected.stderr
+    check_against(expected, on_host_loopback, case)
+
+
+def check_against(
+    expected: subprocess.CompletedProcess[bytes], instance: Instance, case: Case
+) -> None:
     command = [f"{INSIDE}/{case.name}"]
     if case.is_python:
         command = [str(PYTHON), *command]
-    got = inside.run(*command, *case.args, stdin=case.stdin)
+    got = instance.run(*command, *case.args, stdin=case.stdin)
     assert got.stdout == expected.stdout, got.stderr.decode(errors="replace")
     assert got.returncode == expected.returncode, got.stderr.decode(errors="replace")

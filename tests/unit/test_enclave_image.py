@@ -231,6 +231,12 @@ CONFIG = {
     ],
     "image_root": list(range(32)),
     "fork_copies": "OnWrite",
+    "network": {
+        "outside": True,
+        "host_loopback": False,
+        "publish": {"These": [80, 6379]},
+        "io_uring": 2,
+    },
 }
 
 
@@ -260,6 +266,7 @@ def test_the_boot_configuration_is_postcard_after_its_length():
         + text("/tmp") + varint(1) + varint(300)
         + bytes(range(32))
         + varint(0)
+        + b"\1\0" + varint(1) + varint(2) + varint(80) + varint(6379) + varint(2)
     )  # fmt: skip
     encoded = _core.encode_boot_config(json.dumps(CONFIG))
     assert encoded == struct.pack("<Q", len(body)) + body

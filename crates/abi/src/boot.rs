@@ -42,6 +42,27 @@ pub struct BootConfig {
     /// Root hash of the file-system image; see `docs/format/image.md`.
     pub image_root: [u8; 32],
     pub fork_copies: ForkCopies,
+    pub network: Network,
+}
+
+/// What of the network is inside the enclave, and what is the host's; `docs/design/sockets.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Whether there is anything but loopback: connections to other machines, and listeners that
+    /// others reach.
+    pub outside: bool,
+    /// 127.0.0.0/8 and ::1 are the host's, not the enclave's.
+    pub host_loopback: bool,
+    /// Ports whose listeners on a loopback address the host can reach at its own.
+    pub publish: PublishedPorts,
+    /// 0 off, 1 required, 2 if available.
+    pub io_uring: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PublishedPorts {
+    All,
+    These(Vec<u16>),
 }
 
 /// Sizes in bytes.

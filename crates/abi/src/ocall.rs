@@ -138,6 +138,45 @@ ocalls! {
     /// (fd, out_ptr) -> 0: [`HostStatFs`]
     StatFs = 54,
 
+    /// Sockets of the host: all of them non-blocking, and closed with `Close`. One is watched from
+    /// `SocketConnect`, `SocketListen` or `SocketAccept` on, a datagram socket from the first: a
+    /// [`HostEvent`] comes whenever something has changed (edge-triggered), not once. Addresses are
+    /// bytes of `struct sockaddr_in` or `sockaddr_in6`.
+    /// (domain: AF_INET | AF_INET6, type: SOCK_STREAM | SOCK_DGRAM) -> fd
+    SocketOpen = 60,
+    /// (fd, ptr, len) bind(2)
+    SocketBind = 61,
+    /// (fd, backlog) listen(2)
+    SocketListen = 62,
+    /// (fd, ptr, len) -> connections taken, each a [`HostConnection`] in the buffer, as many as are
+    /// there and fit; EAGAIN if none is there.
+    SocketAccept = 63,
+    /// (fd, ptr, len) connect(2) -> 0; mostly EINPROGRESS. With len 0, AF_UNSPEC.
+    SocketConnect = 64,
+    /// (fd, how: SHUT_*)
+    SocketShutdown = 65,
+    /// (fd, whose: 0 = getsockname, 1 = getpeername, ptr, len) -> bytes of the address
+    SocketName = 66,
+    /// (fd, ptr, len, flags: MSG_*) send(2), never with SIGPIPE -> bytes sent
+    SocketSend = 67,
+    /// (fd, ptr, len, flags: MSG_*) recv(2) -> bytes
+    SocketReceive = 68,
+    /// (fd, ptr, len, flags) The buffer begins with a [`DatagramHead`], the data follows. -> bytes sent
+    SocketSendTo = 69,
+    /// (fd, ptr, len, flags) -> bytes of the whole datagram, which may be more than fit behind the
+    /// [`DatagramHead`] that the buffer begins with.
+    SocketReceiveFrom = 70,
+    /// (fd, level << 32 | name, ptr, len) setsockopt(2)
+    SocketSetOption = 71,
+    /// (fd, level << 32 | name, ptr, len) getsockopt(2) -> bytes
+    SocketGetOption = 72,
+    /// (fd) -> POLL* bits that hold now
+    SocketPoll = 73,
+    /// (fd, request: FIONREAD | SIOCOUTQ) -> bytes
+    SocketPending = 74,
+    /// (ptr, len) -> bytes: [`HostInterfaceAddress`]es of the host
+    Interfaces = 75,
+
     /// (ptr, len) -> bytes written: the next request of the host, a postcard
     /// [`crate::control::Numbered`]; 0 if there is none.
     TakeRequest = 80,
@@ -148,6 +187,57 @@ ocalls! {
     Trace = 82,
     /// (ptr, len) Text for the person, whatever the log level is.
     Report = 83,
+}
+
+/// Largest address of a socket: `sizeof(struct sockaddr_in6)`.
+pub const SOCKET_ADDRESS_SIZE: usize = 28;
+
+/// A connection that the host has accepted.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct HostConnection {
+    pub fd: u32,
+    /// Bytes of each address.
+    pub address_size: u32,
+    pub local: [u8; SOCKET_ADDRESS_SIZE],
+    pub peer: [u8; SOCKET_ADDRESS_SIZE],
+}
+
+/// What stands before a datagram in the staging buffer.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct DatagramHead {
+    /// Where it goes or comes from; size 0 for "the peer the socket is connected to".
+    pub address_size: u32,
+    /// Received: MSG_TRUNC.
+    pub flags: u32,
+    pub address: [u8; SOCKET_ADDRESS_SIZE],
+    /// IP_PKTINFO, IPV6_PKTINFO: 0, 4 or 16 bytes of the address it was sent to, or is to be sent from,
+    /// and the interface.
+    pub local_size: u32,
+    pub local: [u8; 16],
+    pub interface: u32,
+    /// IP_TTL or IPV6_HOPLIMIT, IP_TOS or IPV6_TCLASS; -1 if not known.
+    pub hops: i32,
+    pub traffic_class: i32,
+}
+
+/// One address of a network interface of the host.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct HostInterfaceAddress {
+    /// Padded with zeros.
+    pub name: [u8; 16],
+    pub index: u32,
+    /// IFF_* bits.
+    pub flags: u32,
+    pub mtu: u32,
+    /// AF_INET or AF_INET6; 0 for an interface without address.
+    pub family: u16,
+    pub prefix_bits: u16,
+    pub address: [u8; 16],
+    pub hardware_address: [u8; 6],
+    pub hardware: u16,
 }
 
 /// With the permissions of `Protect`: the pages will be used at once, so bring all of them into memory

@@ -35,6 +35,10 @@ pub enum HostMisbehaved {
     BadLength(Ocall),
     /// A result outside what the call can give.
     BadResult(Ocall),
+    /// A descriptor that can't be one, or that the host has given already.
+    BadDescriptor(Ocall),
+    /// A socket address of another family or size.
+    BadAddress(Ocall),
     /// A handover field out of range.
     BadHandover(&'static str),
     /// A block of the file-system image is not the one that was measured.
@@ -54,6 +58,8 @@ impl fmt::Display for HostMisbehaved {
             HostMisbehaved::UnreadableMemory => f.write_str("inaccessible host memory"),
             HostMisbehaved::BadLength(call) => write!(f, "{call:?}: impossible length"),
             HostMisbehaved::BadResult(call) => write!(f, "{call:?}: impossible result"),
+            HostMisbehaved::BadDescriptor(call) => write!(f, "{call:?}: bad descriptor"),
+            HostMisbehaved::BadAddress(call) => write!(f, "{call:?}: bad address"),
             HostMisbehaved::BadHandover(field) => write!(f, "handover: {field}"),
             HostMisbehaved::ChangedImage => f.write_str("a changed block of the image"),
             HostMisbehaved::NoMemory => f.write_str("no memory for the kernel"),

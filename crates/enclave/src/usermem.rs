@@ -7,6 +7,7 @@
 use occlum_abi::layout::{USER_BASE, USER_END};
 
 use crate::copy;
+use crate::host::HostSlice;
 
 /// A user address that could not be accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,24 @@ pub fn write(addr: usize, bytes: &[u8]) -> Result<(), Fault> {
     // SAFETY: as in `read`, the other way round: user memory holds no kernel object.
     let left = unsafe { copy::copy_unowned(addr as *mut u8, bytes.as_ptr(), bytes.len()) };
     done(addr, bytes.len(), left)
+}
+
+/// Copies user memory out of the enclave, to the start of `to`: data of a call whose content the
+/// program has given to the host. On a fault a prefix has been written; what the fault is at, host
+/// memory included, looks the same.
+pub fn copy_to_host(addr: usize, to: &HostSlice) -> Result<(), Fault> {
+    check(addr, to.size())?;
+    // SAFETY: the source lies in the user range, the destination outside the enclave.
+    let left = unsafe { copy::copy_unowned(to.addr() as *mut u8, addr as *const u8, to.size()) };
+    done(addr, to.size(), left)
+}
+
+/// Copies all of `from` to user memory, in one pass: the host may change it at any time.
+pub fn copy_from_host(addr: usize, from: &HostSlice) -> Result<(), Fault> {
+    check(addr, from.size())?;
+    // SAFETY: as in `copy_to_host`, the other way round.
+    let left = unsafe { copy::copy_unowned(addr as *mut u8, from.addr() as *const u8, from.size()) };
+    done(addr, from.size(), left)
 }
 
 /// Fills user memory with `byte`.

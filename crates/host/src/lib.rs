@@ -7,7 +7,8 @@
 //! - [`requests`]: what is asked of the kernel; [`signals`] and [`server`] are who asks
 //! - [`counters`]: how often the enclave was left
 //! - [`cpu`]: the SGX CPU (in software)
-//! - [`memory`]: the enclave's range and memory shared with it; [`sys`]: system calls without a wrapper
+//! - [`memory`]: the enclave's range and memory shared with it; [`sys`], [`net`]: system calls without a
+//!   wrapper
 //!
 //! Nothing here is trusted by the enclave.
 
@@ -18,6 +19,7 @@ pub mod error;
 pub mod instance;
 pub mod loader;
 pub mod memory;
+pub mod net;
 pub mod ocall;
 pub mod requests;
 pub mod server;

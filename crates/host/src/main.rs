@@ -4,7 +4,7 @@ use occlum_host::args;
 use occlum_host::error::{EXIT_STATUS, Error};
 use occlum_host::instance::Instance;
 use occlum_host::ocall::time::Clock;
-use occlum_host::{loader, server, signals, vcpu};
+use occlum_host::{loader, server, signals, sys, vcpu};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Error> {
     let clock = Clock::start();
+    sys::raise_descriptor_limit();
     let mut run = args::parse(std::env::args_os().skip(1))?;
     let service = run.service.take();
     let signals = match service {

@@ -292,6 +292,17 @@ pub fn be_punctual() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) };
 }
 
+/// Allows as many descriptors as this process may have: each socket of a program is one.
+pub fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // Where that is refused, programs meet the lower limit.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+}
+
 /// Sends a signal to one thread of this process.
 pub fn signal_thread(thread: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: names a thread by number.

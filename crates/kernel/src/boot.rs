@@ -10,6 +10,7 @@ use occlum_enclave::{Boot, cannot_start, host, log, vcpu};
 
 use crate::control::{self, launch};
 use crate::fs::tree;
+use crate::net::outside::policy;
 use crate::outside;
 use crate::process::{self, exec, exit};
 use crate::sched::{self, run};
@@ -46,6 +47,7 @@ fn bring_up(boot: Boot) {
     if let Err(problem) = tree::mount_all(&config, image) {
         cannot_start(&problem);
     }
+    policy::configure(config.network.clone());
     exec::set_hwcap(hwcap);
     process::tree::set_max_threads(config.resource_limits.max_threads);
     time::keeper::start();

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TypedDict
 
 from occlum import _core
-from occlum.config.model import Config, Mount, MountType
+from occlum.config.model import Config, Loopback, Mount, MountType
 
 
 class CpuMode(StrEnum):
@@ -71,8 +71,19 @@ def to_boot_json(
             "mounts": _mounts(config.mount),
             "image_root": list(image_root),
             "fork_copies": fork_copies.value,
+            "network": _network(config),
         }
     )
+
+
+def _network(config: Config) -> dict[str, object]:
+    network = config.network
+    return {
+        "outside": network.outside,
+        "host_loopback": network.loopback is Loopback.HOST,
+        "publish": "All" if network.publish == "all" else {"These": list(network.publish)},
+        "io_uring": config.feature.io_uring,
+    }
 
 
 def _mounts(mounts: tuple[Mount, ...]) -> list[BootMount]:

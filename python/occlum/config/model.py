@@ -7,7 +7,7 @@ The models hold what one value can say about itself. What several values must ag
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -99,6 +99,30 @@ class Feature(_Section):
     enable_posix_shm: Flag = False
 
 
+class Loopback(StrEnum):
+    """Whose 127.0.0.0/8 and ::1 are."""
+
+    INSIDE = "inside"
+    HOST = "host"
+
+
+Port = Annotated[int, Field(gt=0, lt=1 << 16, strict=True)]
+
+
+class Network(_Section):
+    """What of the network is inside the enclave, and what is the host's.
+
+    A listener on 0.0.0.0 or :: can be reached from inside and from the host at once; one on a
+    loopback address from inside only, unless its port is published.
+    """
+
+    outside: Flag = True
+    """Whether there is anything but loopback."""
+    loopback: Loopback = Loopback.INSIDE
+    publish: tuple[Port, ...] | Literal["all"] = ()
+    """Ports whose listeners on a loopback address the host reaches at its own."""
+
+
 class MountType(StrEnum):
     UNIONFS = "unionfs"
     SEFS = "sefs"
@@ -133,4 +157,5 @@ class Config(_Section):
     env: Env = Env()
     metadata: Metadata = Metadata()
     feature: Feature = Feature()
+    network: Network = Network()
     mount: tuple[Mount, ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from occlum.config.document import Key
-from occlum.config.model import Config, Mount, MountType, ResourceLimits
+from occlum.config.model import Config, Loopback, Mount, MountType, ResourceLimits
 from occlum.config.values import UNITS, size_text
 
 Problem = tuple[Key, str, str | None]
@@ -29,6 +29,7 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from _process(config)
     yield from _identifiers(config)
     yield from _features(config)
+    yield from _network(config)
     yield from _mounts(config.mount)
 
 
@@ -109,6 +110,22 @@ def _features(config: Config) -> Iterator[Problem]:
                 key,
                 f"{key[0]}.{name} is 1 (required); this version does not offer it",
                 "write 2 (use it if available) or 0",
+            )
+
+
+def _network(config: Config) -> Iterator[Problem]:
+    network = config.network
+    if network.outside:
+        return
+    for name, is_set, value in [
+        ("loopback", network.loopback is Loopback.HOST, '"host"'),
+        ("publish", bool(network.publish), "not empty"),
+    ]:
+        if is_set:
+            yield (
+                ("network", name),
+                f"network.{name} is {value}, but network.outside is false",
+                'write "outside": true, or remove the entry',
             )
 
 

@@ -4,6 +4,7 @@
 //! - `control`: requests to the kernel, and its answers
 //! - `stdio`: reading and writing without blocking, terminals
 //! - `hostfs`: paths below a directory
+//! - `socket`, `datagram`: sockets
 //! - `park`: waiting and waking; `watch`: events
 //! - `memory`: pages
 //! - `time`: the clock
@@ -11,10 +12,12 @@
 //! The kernel is not trusted here either: an argument that makes no sense is an errno.
 
 mod control;
+mod datagram;
 pub mod files;
 mod hostfs;
 mod memory;
 pub mod park;
+mod socket;
 mod stdio;
 pub mod time;
 mod watch;
@@ -125,6 +128,22 @@ fn dispatch(ocall: Ocall, call: &Call) -> Served {
         Ocall::Truncate => files::truncate(call),
         Ocall::Sync => files::sync(call),
         Ocall::StatFs => files::statfs(call),
+        Ocall::SocketOpen => socket::open(call),
+        Ocall::SocketBind => socket::bind(call),
+        Ocall::SocketListen => socket::listen(call),
+        Ocall::SocketAccept => socket::accept(call),
+        Ocall::SocketConnect => socket::connect(call),
+        Ocall::SocketShutdown => socket::shutdown(call),
+        Ocall::SocketName => socket::name(call),
+        Ocall::SocketSend => socket::send(call),
+        Ocall::SocketReceive => socket::receive(call),
+        Ocall::SocketSendTo => datagram::send(call),
+        Ocall::SocketReceiveFrom => datagram::receive(call),
+        Ocall::SocketSetOption => socket::set_option(call),
+        Ocall::SocketGetOption => socket::get_option(call),
+        Ocall::SocketPoll => socket::poll_now(call),
+        Ocall::SocketPending => socket::pending(call),
+        Ocall::Interfaces => socket::interfaces(call),
         Ocall::TakeRequest => control::take_request(call),
         Ocall::Answer => control::answer(call),
         Ocall::Trace => control::trace(call),

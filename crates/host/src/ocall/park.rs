@@ -2,7 +2,7 @@
 //! ready, or a deadline passes.
 //!
 //! Each vCPU has a *seat* whose state says how it waits. One parked vCPU at a time is the *poller*: it
-//! waits for the watched descriptors too, in poll(2) on its doorbell and the epoll instance. The others
+//! waits for the watched descriptors too, in the epoll instance that also has a bell. The others
 //! wait on their seat's futex. A poller that leaves hands the role to another that is parked; without
 //! watched descriptors there is none.
 //!
@@ -20,9 +20,9 @@ use super::{Call, Served};
 use crate::sys;
 use occlum_abi::layout;
 use occlum_abi::ocall::SharedPage;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fd::OwnedFd;
-use rustix::io::{self, Errno};
+use rustix::event::PollFlags;
+use rustix::fd::AsFd;
+use rustix::io::Errno;
 use rustix::thread::futex;
 use rustix::time::{ClockId, Timespec};
 use std::num::NonZeroU32;
@@ -50,7 +50,6 @@ pub struct Parking {
 
 struct Seat {
     state: AtomicU32,
-    doorbell: OwnedFd,
     thread: AtomicI32,
 }
 
@@ -85,7 +84,7 @@ impl Call<'_> {
 impl Parking {
     pub fn new(vcpus: usize) -> Result<Parking, Errno> {
         Ok(Parking {
-            seats: (0..vcpus).map(|_| Seat::new()).collect::<Result<_, _>>()?,
+            seats: (0..vcpus).map(|_| Seat::new()).collect(),
             poller: AtomicUsize::new(NOBODY),
             watches: Watches::new()?,
         })
@@ -101,7 +100,7 @@ impl Parking {
         let seat = &self.seats[vcpu];
         match seat.state.swap(NOTIFIED, Ordering::AcqRel) {
             PARKED | NUDGED => seat.wake_futex(),
-            POLLING => seat.ring(),
+            POLLING => self.watches.ring(),
             _ => {}
         }
     }
@@ -146,12 +145,24 @@ impl Parking {
     /// Watches a descriptor for one event.
     pub fn watch(&self, number: u64, file: &File, events: PollFlags) -> Result<(), Errno> {
         self.watches.add(number, file, events)?;
+        self.poll_for_it();
+        Ok(())
+    }
+
+    /// Watches a socket for every change.
+    pub fn watch_changes(&self, number: i32, socket: impl AsFd) -> Result<(), Errno> {
+        self.watches.add_changes(number, socket)?;
+        self.poll_for_it();
+        Ok(())
+    }
+
+    /// Somebody parked polls from now on, if nobody does.
+    fn poll_for_it(&self) {
         match self.poller.load(Ordering::Acquire) {
             NOBODY => self.ensure_poller(),
             poller if self.watches.has_ready() => self.wake(poller),
             _ => {}
         }
-        Ok(())
     }
 
     fn park(&self, vcpu: usize, deadline_ns: u64, shared: &SharedPage, buffer: &mut [u8]) -> usize {
@@ -168,7 +179,7 @@ impl Parking {
         if !has_polled {
             return 0;
         }
-        let count = self.watches.collect(buffer);
+        let count = self.watches.take(buffer);
         self.poller.store(NOBODY, Ordering::Release);
         self.ensure_poller();
         count
@@ -180,7 +191,7 @@ impl Parking {
         loop {
             if self.take_role(vcpu) {
                 if seat.change(PARKED, POLLING) {
-                    self.poll(seat, deadline_ns);
+                    self.poll(deadline_ns);
                 }
                 return true;
             }
@@ -200,20 +211,12 @@ impl Parking {
                 .is_ok()
     }
 
-    fn poll(&self, seat: &Seat, deadline_ns: u64) {
+    fn poll(&self, deadline_ns: u64) {
         if self.watches.has_ready() {
             return;
         }
-        let mut fds = [
-            PollFd::new(&seat.doorbell, PollFlags::IN),
-            PollFd::new(self.watches.epoll(), PollFlags::IN),
-        ];
         let timeout = (deadline_ns != NEVER).then(|| time_until(deadline_ns));
-        // Whatever ends it, an interruption included, the kernel looks what there is to do.
-        let _ = poll(&mut fds, timeout.as_ref());
-        if !fds[0].revents().is_empty() {
-            seat.silence();
-        }
+        self.watches.wait(timeout.as_ref());
     }
 
     /// If descriptors are watched and nobody polls, one that is parked shall.
@@ -229,12 +232,11 @@ impl Parking {
 }
 
 impl Seat {
-    fn new() -> Result<Seat, Errno> {
-        Ok(Seat {
+    fn new() -> Seat {
+        Seat {
             state: AtomicU32::new(AWAKE),
-            doorbell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             thread: AtomicI32::new(0),
-        })
+        }
     }
 
     fn change(&self, from: u32, to: u32) -> bool {
@@ -259,16 +261,6 @@ impl Seat {
     fn wake_futex(&self) {
         // It fails for bad addresses only.
         let _ = futex::wake(&self.state, futex::Flags::PRIVATE, 1);
-    }
-
-    fn ring(&self) {
-        // It fails only when the counter is full, and then the bell rings already.
-        let _ = io::write(&self.doorbell, &1u64.to_ne_bytes());
-    }
-
-    /// A bell that is rung late ends the next poll early, which does no harm.
-    fn silence(&self) {
-        let _ = io::read(&self.doorbell, &mut [0; 8]);
     }
 }
 

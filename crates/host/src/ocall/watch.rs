@@ -1,18 +1,21 @@
 //! Watched descriptors: the epoll instance and what is known of those in it.
 //!
 //! A watch gives one event. It is *armed* until epoll hands that over, and the event counts until it is
-//! collected; `armed` is the number of both, so that nobody polls when there is nothing to come.
+//! collected; `armed` is the number of both, so that nobody polls when there is nothing to come. Sockets
+//! are watched for good: each change gives an event, and each of them counts as armed until it is closed.
+//!
+//! The bell is in the epoll instance too: who rings it ends the wait of the vCPU that polls.
 
 use super::files::File;
 use super::{Call, Served};
 use occlum_abi::ocall::HostEvent;
-use rustix::buffer::spare_capacity;
-use rustix::event::PollFlags;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::fd::OwnedFd;
-use rustix::io::Errno;
+use rustix::event::{EventfdFlags, PollFlags, eventfd};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::{self, Errno};
 use rustix::time::Timespec;
 use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
@@ -25,22 +28,52 @@ const AT_ONCE: Timespec = Timespec {
 
 const REPORTED: EventFlags = EventFlags::IN
     .union(EventFlags::OUT)
+    .union(EventFlags::PRI)
     .union(EventFlags::ERR)
-    .union(EventFlags::HUP);
+    .union(EventFlags::HUP)
+    .union(EventFlags::RDHUP);
+
+/// What a socket is watched for.
+const CHANGES: EventFlags = EventFlags::IN
+    .union(EventFlags::OUT)
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::ET);
+
+/// What epoll calls the bell; no descriptor has this number.
+const BELL: u64 = u64::MAX;
 
 pub struct Watches {
     epoll: OwnedFd,
+    bell: OwnedFd,
     state: Mutex<State>,
     armed: AtomicUsize,
 }
 
 #[derive(Default)]
 struct State {
-    /// Whether a descriptor that epoll knows still waits for its event.
-    known: BTreeMap<i32, bool>,
+    /// What epoll knows.
+    known: BTreeMap<i32, Watch>,
     /// Events to be collected, among them those of files that epoll does not take because they are
     /// always ready.
     ready: Vec<HostEvent>,
+    /// How many of `ready` count in `armed`.
+    once: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    /// One event was asked for and has not come.
+    Armed,
+    /// It has come.
+    Fired,
+    /// Each change is an event.
+    Changes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bell {
+    Silent,
+    Rings,
 }
 
 pub(super) fn poll_events(call: &Call) -> Served {
@@ -68,16 +101,26 @@ pub(super) fn event_remove(call: &Call) -> Served {
 
 impl Watches {
     pub fn new() -> Result<Watches, Errno> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &bell, EventData::new_u64(BELL), EventFlags::IN)?;
         Ok(Watches {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            epoll,
+            bell,
             state: Mutex::default(),
             armed: AtomicUsize::new(0),
         })
     }
 
-    /// Readable when an event waits to be collected, for those epoll knows.
-    pub fn epoll(&self) -> &OwnedFd {
-        &self.epoll
+    /// Ends the wait of who polls, now or next time.
+    pub fn ring(&self) {
+        // It fails only when the counter is full, and then the bell rings already.
+        let _ = io::write(&self.bell, &1u64.to_ne_bytes());
+    }
+
+    /// A bell that is rung late ends the next wait early, which does no harm.
+    fn silence(&self) {
+        let _ = io::read(&self.bell, &mut [0; 8]);
     }
 
     /// No event will come.
@@ -107,12 +150,25 @@ impl Watches {
                     fd: number.unsigned_abs(),
                     events: events.bits().into(),
                 };
-                state.ready.push(event);
+                state.ready.insert(0, event);
+                state.once += 1;
                 true
             }
-            added => added.map(|()| state.known.insert(number, true) != Some(true))?,
+            added => {
+                added.map(|()| state.known.insert(number, Watch::Armed) != Some(Watch::Armed))?
+            }
         };
         self.armed.fetch_add(usize::from(is_new), Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Watches a socket for every change until it is closed.
+    pub fn add_changes(&self, number: i32, socket: impl AsFd) -> Result<(), Errno> {
+        let mut state = self.lock();
+        let data = EventData::new_u64(number.unsigned_abs().into());
+        epoll::add(&self.epoll, socket, data, CHANGES)?;
+        state.known.insert(number, Watch::Changes);
+        self.armed.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 
@@ -130,12 +186,16 @@ impl Watches {
             return false;
         };
         let mut state = self.lock();
-        let before = state.ready.len();
-        state
-            .ready
-            .retain(|event| event.fd != number.unsigned_abs());
+        let (fd, once) = (number.unsigned_abs(), state.once);
+        let dropped = state.ready[..once]
+            .iter()
+            .filter(|event| event.fd == fd)
+            .count();
+        state.once -= dropped;
+        state.ready.retain(|event| event.fd != fd);
         let known = state.known.remove(&number);
-        let dropped = before - state.ready.len() + usize::from(known == Some(true));
+        let was_armed = matches!(known, Some(Watch::Armed | Watch::Changes));
+        let dropped = dropped + usize::from(was_armed);
         self.armed.fetch_sub(dropped, Ordering::AcqRel);
         known.is_some()
     }
@@ -145,14 +205,43 @@ impl Watches {
         if self.is_empty() {
             return 0;
         }
-        let mut fired = Vec::with_capacity(BATCH);
+        // The bell rings for who polls, and is left to that one.
+        self.gather(Some(&AT_ONCE));
+        self.take(buffer)
+    }
+
+    /// Waits until there are events to take, the bell rings or the time is over. For who polls.
+    pub fn wait(&self, timeout: Option<&Timespec>) {
+        if self.gather(timeout) == Bell::Rings {
+            self.silence();
+        }
+    }
+
+    fn gather(&self, timeout: Option<&Timespec>) -> Bell {
+        let mut bell = Bell::Silent;
+        let mut fired = [const { MaybeUninit::uninit() }; BATCH];
         // Without events, as when interrupted, the kernel asks again.
-        let _ = epoll::wait(&self.epoll, spare_capacity(&mut fired), Some(&AT_ONCE));
+        let Ok((fired, _)) = epoll::wait(&self.epoll, &mut fired, timeout) else {
+            return bell;
+        };
+        let mut state = self.lock();
+        for event in fired {
+            match event.data.u64() {
+                BELL => bell = Bell::Rings,
+                _ => state.fire(event),
+            }
+        }
+        bell
+    }
+
+    /// As `collect`, of what was waited for.
+    pub fn take(&self, buffer: &mut [u8]) -> usize {
         let (slots, _) = buffer.as_chunks_mut::<{ size_of::<HostEvent>() }>();
         let mut state = self.lock();
-        fired.iter().for_each(|event| state.fire(event));
         let count = state.ready.len().min(slots.len());
-        self.armed.fetch_sub(count, Ordering::AcqRel);
+        let once = count.min(state.once);
+        state.once -= once;
+        self.armed.fetch_sub(once, Ordering::AcqRel);
         for (slot, event) in slots.iter_mut().zip(state.ready.drain(..count)) {
             slot[..4].copy_from_slice(&event.fd.to_le_bytes());
             slot[4..].copy_from_slice(&event.events.to_le_bytes());
@@ -171,18 +260,19 @@ impl State {
     /// Takes an event from epoll, unless the descriptor was forgotten meanwhile.
     fn fire(&mut self, event: &epoll::Event) {
         let number = event.data.u64() as u32;
-        let Some(armed) = self
-            .known
-            .get_mut(&number.cast_signed())
-            .filter(|armed| **armed)
-        else {
-            return;
-        };
-        *armed = false;
         let flags = event.flags;
-        self.ready.push(HostEvent {
+        let event = HostEvent {
             fd: number,
             events: flags.bits() & REPORTED.bits(),
-        });
+        };
+        match self.known.get_mut(&number.cast_signed()) {
+            Some(watch @ Watch::Armed) => {
+                *watch = Watch::Fired;
+                self.ready.insert(self.once, event);
+                self.once += 1;
+            }
+            Some(Watch::Changes) => self.ready.push(event),
+            _ => {}
+        }
     }
 }

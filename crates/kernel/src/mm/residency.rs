@@ -9,6 +9,7 @@
 use core::result::Result as Outcome;
 use core::sync::atomic::Ordering;
 
+use occlum_enclave::host::HostSlice;
 use occlum_enclave::log;
 use occlum_enclave::usermem::{self, Fault};
 
@@ -57,6 +58,18 @@ pub fn read(addr: usize, buf: &mut [u8]) -> Outcome<(), Fault> {
 #[inline]
 pub fn write(addr: usize, bytes: &[u8]) -> Outcome<(), Fault> {
     if is_here() { usermem::write(addr, bytes) } else { Err(Fault { address: addr }) }
+}
+
+/// [`usermem::copy_to_host`], likewise.
+#[inline]
+pub fn copy_to_host(addr: usize, to: &HostSlice) -> Outcome<(), Fault> {
+    if is_here() { usermem::copy_to_host(addr, to) } else { Err(Fault { address: addr }) }
+}
+
+/// [`usermem::copy_from_host`], likewise.
+#[inline]
+pub fn copy_from_host(addr: usize, from: &HostSlice) -> Outcome<(), Fault> {
+    if is_here() { usermem::copy_from_host(addr, from) } else { Err(Fault { address: addr }) }
 }
 
 /// [`usermem::fill`], likewise.

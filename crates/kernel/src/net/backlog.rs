@@ -14,7 +14,7 @@ pub const SOMAXCONN: usize = 4096;
 /// Of a listening socket; `T` is what accept(2) makes a socket of.
 pub struct Backlog<T> {
     state: SpinLock<State<T>>,
-    acceptors: Readiness,
+    acceptors: Arc<Readiness>,
     connectors: Readiness,
 }
 
@@ -27,9 +27,14 @@ struct State<T> {
 impl<T> Backlog<T> {
     /// `limit` as given to listen(2).
     pub fn new(limit: usize) -> Backlog<T> {
+        Backlog::announcing(limit, Arc::new(Readiness::new()))
+    }
+
+    /// Whose acceptors somebody else notifies too.
+    pub fn announcing(limit: usize, acceptors: Arc<Readiness>) -> Backlog<T> {
         Backlog {
             state: SpinLock::new(State { queue: VecDeque::new(), limit, is_closed: false }),
-            acceptors: Readiness::new(),
+            acceptors,
             connectors: Readiness::new(),
         }
     }
@@ -64,16 +69,32 @@ impl<T> Backlog<T> {
 
     /// The oldest connection. EINVAL once the listener is shut down.
     pub fn pop(&self, patience: Patience) -> Result<T> {
+        self.pop_after(patience, || Ok(()))
+    }
+
+    /// The same; before each look `refill` may bring connections from elsewhere.
+    pub fn pop_after(&self, patience: Patience, mut refill: impl FnMut() -> Result<()>) -> Result<T> {
         let popped = patience.wait(&self.acceptors, || {
+            let refilled = refill();
             let mut state = self.state.lock();
             match state.queue.pop_front() {
                 Some(connection) => Some(Ok(connection)),
                 None if state.is_closed => Some(Err(Error::new(Errno::EINVAL, "listener shut down"))),
-                None => None,
+                None => refilled.err().map(Err),
             }
         })??;
         self.connectors.notify();
         Ok(popped)
+    }
+
+    /// Connections that are queued; more than enough once nobody will accept them.
+    pub fn len(&self) -> usize {
+        let state = self.state.lock();
+        if state.is_closed { usize::MAX } else { state.queue.len() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Readiness of the listening socket.

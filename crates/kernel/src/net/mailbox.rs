@@ -9,6 +9,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
+use occlum_enclave::time;
+
 use super::Address;
 use super::message::{Incoming, MSG_PEEK, MSG_TRUNC, Outgoing, PeerIds, Wanted};
 use super::options::Switch;
@@ -23,8 +25,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 pub struct Mailbox {
     id: u64,
     state: SpinLock<State>,
-    pub readers: Readiness,
-    pub writers: Readiness,
+    pub readers: Arc<Readiness>,
+    pub writers: Arc<Readiness>,
     /// The owner has SO_PASSCRED.
     wants_ids: AtomicBool,
     /// The mailbox its owner is connected to: others may not write here. 0 for none.
@@ -57,6 +59,24 @@ pub struct Message {
     pub to: Option<IpAddr>,
     pub rights: Rights,
     pub ids: Option<PeerIds>,
+    pub arrival: Arrival,
+}
+
+/// How a datagram came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrival {
+    pub interface: u32,
+    /// Hops it had left, and its traffic class, where known.
+    pub hops: Option<u8>,
+    pub traffic_class: Option<u8>,
+    /// CLOCK_REALTIME.
+    pub at_ns: u64,
+}
+
+impl Arrival {
+    pub fn now() -> Arrival {
+        Arrival { at_ns: time::realtime_ns(), ..Arrival::default() }
+    }
 }
 
 /// What became of a message that could not be put.
@@ -69,6 +89,17 @@ pub enum Refusal {
 }
 
 impl Message {
+    pub fn new(bytes: Vec<u8>) -> Message {
+        Message {
+            bytes,
+            from: None,
+            to: None,
+            rights: Rights::default(),
+            ids: None,
+            arrival: Arrival::default(),
+        }
+    }
+
     /// Copies the message in; EFAULT unless all of it can be read.
     pub fn copy_in(source: &mut Source<'_>) -> Result<Message> {
         let size = source.left();
@@ -84,7 +115,7 @@ impl Message {
         if copied - start < size {
             return err(Errno::EFAULT, "message not readable");
         }
-        Ok(Message { bytes, from: None, to: None, rights: Rights::default(), ids: None })
+        Ok(Message::new(bytes))
     }
 
     /// What Linux would charge for its buffer.
@@ -113,8 +144,8 @@ impl Mailbox {
                 is_refused: false,
                 is_closed: false,
             }),
-            readers: Readiness::new(),
-            writers: Readiness::new(),
+            readers: Arc::new(Readiness::new()),
+            writers: Arc::new(Readiness::new()),
             wants_ids: AtomicBool::new(false),
             peer: AtomicU64::new(0),
             error: AtomicI32::new(0),
@@ -152,7 +183,20 @@ impl Mailbox {
 
     /// Receives one message into `sink`. `None`: none is there.
     pub fn receive(&self, sink: &mut Sink<'_>, wanted: &Wanted) -> Result<Incoming> {
-        let message = wanted.patience.wait(&self.readers, || self.next(wanted))??;
+        self.receive_after(sink, wanted, || ())
+    }
+
+    /// The same; before each look `refill` may bring messages from elsewhere.
+    pub fn receive_after(
+        &self,
+        sink: &mut Sink<'_>,
+        wanted: &Wanted,
+        mut refill: impl FnMut(),
+    ) -> Result<Incoming> {
+        let message = wanted.patience.wait(&self.readers, || {
+            refill();
+            self.next(wanted)
+        })??;
         match message {
             Some(message) => deliver(&message, sink),
             None => Ok(Incoming::default()),
@@ -300,6 +344,7 @@ fn deliver(message: &Message, sink: &mut Sink<'_>) -> Result<Incoming> {
         rights: message.rights.clone(),
         ids: message.ids,
         to: message.to,
+        arrival: message.arrival,
         notes: Vec::new(),
         flags: if message.bytes.len() > room { MSG_TRUNC } else { 0 },
         size: message.bytes.len(),

@@ -4,6 +4,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::Address;
+use super::mailbox::Arrival;
+use super::outside::datagram::Origin;
 use super::patience::Patience;
 use super::rights::Rights;
 use crate::process;
@@ -49,13 +51,16 @@ pub struct Outgoing {
     pub rights: Rights,
     /// Said explicitly (SCM_CREDENTIALS).
     pub ids: Option<PeerIds>,
+    /// From which of several addresses a datagram is sent (IP_PKTINFO).
+    pub origin: Origin,
     pub flags: u32,
     pub patience: Patience,
 }
 
 impl Outgoing {
     pub fn plain(patience: Patience) -> Outgoing {
-        Outgoing { to: None, rights: Rights::default(), ids: None, flags: 0, patience }
+        let (rights, origin) = (Rights::default(), Origin::default());
+        Outgoing { to: None, rights, ids: None, origin, flags: 0, patience }
     }
 }
 
@@ -87,8 +92,9 @@ pub struct Incoming {
     pub from: Option<Address>,
     pub rights: Rights,
     pub ids: Option<PeerIds>,
-    /// The local address a datagram was sent to.
+    /// The local address a datagram was sent to, and how it came.
     pub to: Option<IpAddr>,
+    pub arrival: Arrival,
     /// What the socket's options ask to be told about a datagram.
     pub notes: Vec<Note>,
     /// MSG_TRUNC, MSG_EOR.

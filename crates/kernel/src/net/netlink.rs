@@ -1,5 +1,5 @@
 //! AF_NETLINK, NETLINK_ROUTE: what getifaddrs(3), if_nameindex(3) and their like ask. The answers describe
-//! the one interface; nothing can be changed.
+//! the interfaces there are; nothing can be changed.
 //!
 //! ```text
 //! struct nlmsghdr   0 len(4)  4 type(2)  6 flags(2)  8 sequence(4)  12 port id(4)
@@ -10,14 +10,15 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::Ipv6Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::address::{self, ADDRESS_MAX, AF_INET, AF_INET6, AF_NETLINK, Address};
 use super::mailbox::{Limit, Mailbox, Message};
 use super::message::{Incoming, Outgoing, Wanted};
+use super::interface::Interface;
 use super::options::{BUFFER_DEFAULT, Options};
-use super::rights::Rights;
+use super::outside::interfaces;
 use super::socket::Connecting;
 use super::stream::Direction;
 use super::{Common, Kind, Protocol, Socket, interface};
@@ -49,7 +50,10 @@ const IFLA_TXQLEN: u16 = 13;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_LABEL: u16 = 3;
+const IFA_BROADCAST: u16 = 4;
 const IFA_F_PERMANENT: u8 = 0x80;
+const RT_SCOPE_UNIVERSE: u8 = 0;
+const RT_SCOPE_LINK: u8 = 253;
 const RT_SCOPE_HOST: u8 = 254;
 
 const HEADER_SIZE: usize = 16;
@@ -100,13 +104,9 @@ impl Netlink {
         let port_id = self.ensure_port_id();
         let family = u16::from(request.body.first().copied().unwrap_or(0));
         let is_dump = request.flags & NLM_F_DUMP == NLM_F_DUMP;
-        let mut reply = Reply { bytes: Vec::new(), request, port_id, is_dump };
+        let mut reply = Reply { full: Vec::new(), bytes: Vec::new(), request, port_id, is_dump };
         let errno = match request.kind {
-            RTM_GETLINK if is_dump || names_loopback(request) => {
-                reply.link();
-                None
-            }
-            RTM_GETLINK => Some(Errno::ENODEV),
+            RTM_GETLINK => reply.links(),
             RTM_GETADDR if is_dump => {
                 reply.addresses(family);
                 None
@@ -120,6 +120,9 @@ impl Netlink {
         } else if errno.is_some() || request.flags & NLM_F_ACK != 0 {
             reply.status(errno);
         }
+        for bytes in reply.full {
+            self.post(bytes);
+        }
         self.post(reply.bytes);
     }
 
@@ -127,8 +130,8 @@ impl Netlink {
         if bytes.is_empty() {
             return;
         }
-        let from = Some(Address::Netlink { port_id: 0, groups: 0 });
-        let message = Message { bytes, from, to: None, rights: Rights::default(), ids: None };
+        let mut message = Message::new(bytes);
+        message.from = Some(Address::Netlink { port_id: 0, groups: 0 });
         let limit = Limit { cost: BUFFER_DEFAULT, messages: usize::MAX };
         if self.mailbox.put(&mut Some(message), limit).is_err() {
             self.mailbox.set_error(Errno::ENOBUFS);
@@ -136,13 +139,26 @@ impl Netlink {
     }
 }
 
-/// Whether a request for one link means `lo`, by index.
-fn names_loopback(request: &Request<'_>) -> bool {
-    request.body.get(4..8).is_some_and(|index| index == interface::INDEX.to_le_bytes())
+/// Whether a request for one link means this one: by index, or if that is 0 by name.
+fn names(request: &Request<'_>, interface: &Interface) -> bool {
+    const ATTRIBUTES: usize = 16;
+    match request.body.get(4..8) {
+        Some([0, 0, 0, 0]) => {
+            let name = request.body.get(ATTRIBUTES + 4..).unwrap_or_default();
+            name.split(|&byte| byte == 0).next() == Some(&interface.name[..])
+        }
+        Some(index) => index == interface.index.to_le_bytes(),
+        None => false,
+    }
 }
+
+/// Messages that are received together have about this many bytes: programs have buffers of a page.
+const PIECE: usize = 3 << 10;
 
 /// Messages for one request.
 struct Reply<'a> {
+    /// What is received before `bytes`.
+    full: Vec<Vec<u8>>,
     bytes: Vec<u8>,
     request: &'a Request<'a>,
     port_id: u32,
@@ -162,45 +178,80 @@ impl Reply<'_> {
         fill(&mut self.bytes);
         let size = (self.bytes.len() - start) as u32;
         self.bytes[start..start + 4].copy_from_slice(&size.to_le_bytes());
+        if self.bytes.len() >= PIECE {
+            self.full.push(core::mem::take(&mut self.bytes));
+        }
     }
 
     fn multi(&self) -> u16 {
         if self.is_dump { NLM_F_MULTI } else { 0 }
     }
 
-    fn link(&mut self) {
+    /// All links, or the one that is asked for; ENODEV.
+    fn links(&mut self) -> Option<Errno> {
+        let mut found = Some(Errno::ENODEV);
+        for interface in interfaces::all() {
+            if self.is_dump || names(self.request, &interface) {
+                self.link(&interface);
+                found = None;
+            }
+        }
+        found
+    }
+
+    fn link(&mut self, interface: &Interface) {
+        const IFF_RUNNING: u32 = 1 << 6;
+        let lower = if interface.flags & IFF_RUNNING != 0 { interface::LOWER_UP } else { 0 };
         let mut head = [0; 16];
-        head[2..4].copy_from_slice(&interface::HARDWARE.to_le_bytes());
-        head[4..8].copy_from_slice(&interface::INDEX.to_le_bytes());
-        head[8..12].copy_from_slice(&(interface::FLAGS | interface::LOWER_UP).to_le_bytes());
+        head[2..4].copy_from_slice(&interface.hardware.to_le_bytes());
+        head[4..8].copy_from_slice(&interface.index.to_le_bytes());
+        head[8..12].copy_from_slice(&(interface.flags | lower).to_le_bytes());
+        let everybody = if interface.is_loopback() { [0; 6] } else { [0xff; 6] };
         self.message(RTM_NEWLINK, self.multi(), &head, |bytes| {
-            attribute(bytes, IFLA_IFNAME, b"lo\0");
+            attribute(bytes, IFLA_IFNAME, &[&interface.name[..], b"\0"].concat());
             attribute(bytes, IFLA_TXQLEN, &interface::QUEUE_LEN.to_le_bytes());
-            attribute(bytes, IFLA_MTU, &interface::MTU.to_le_bytes());
-            attribute(bytes, IFLA_ADDRESS, &[0; 6]);
-            attribute(bytes, IFLA_BROADCAST, &[0; 6]);
+            attribute(bytes, IFLA_MTU, &interface.mtu.to_le_bytes());
+            attribute(bytes, IFLA_ADDRESS, &interface.hardware_address);
+            attribute(bytes, IFLA_BROADCAST, &everybody);
         });
     }
 
     /// The addresses of `family`, or of all.
     fn addresses(&mut self, family: u16) {
-        let head = |family: u16, bits: u8| {
-            let [index, _, _, _] = interface::INDEX.to_le_bytes();
-            [family as u8, bits, IFA_F_PERMANENT, RT_SCOPE_HOST, index, 0, 0, 0]
+        for interface in interfaces::all() {
+            for &(ip, bits) in &interface.addresses {
+                match ip {
+                    IpAddr::V4(ip) if family == 0 || family == AF_INET => self.v4(&interface, ip, bits),
+                    IpAddr::V6(ip) if family == 0 || family == AF_INET6 => self.v6(&interface, ip, bits),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn v4(&mut self, interface: &Interface, ip: Ipv4Addr, bits: u8) {
+        let scope = if interface.is_loopback() { RT_SCOPE_HOST } else { RT_SCOPE_UNIVERSE };
+        let head = address_head(AF_INET, bits, scope, interface);
+        self.message(RTM_NEWADDR, self.multi(), &head, |bytes| {
+            attribute(bytes, IFA_ADDRESS, &ip.octets());
+            attribute(bytes, IFA_LOCAL, &ip.octets());
+            if !interface.is_loopback() {
+                attribute(bytes, IFA_BROADCAST, &interface::broadcast(ip, bits).octets());
+            }
+            attribute(bytes, IFA_LABEL, &[&interface.name[..], b"\0"].concat());
+        });
+    }
+
+    fn v6(&mut self, interface: &Interface, ip: Ipv6Addr, bits: u8) {
+        let scope = match () {
+            () if interface.is_loopback() => RT_SCOPE_HOST,
+            () if ip.is_unicast_link_local() => RT_SCOPE_LINK,
+            () => RT_SCOPE_UNIVERSE,
         };
-        if family == 0 || family == AF_INET {
-            let address = interface::ADDRESS.octets();
-            self.message(RTM_NEWADDR, self.multi(), &head(AF_INET, interface::PREFIX_BITS), |bytes| {
-                attribute(bytes, IFA_ADDRESS, &address);
-                attribute(bytes, IFA_LOCAL, &address);
-                attribute(bytes, IFA_LABEL, b"lo\0");
-            });
-        }
-        if family == 0 || family == AF_INET6 {
-            self.message(RTM_NEWADDR, self.multi(), &head(AF_INET6, 128), |bytes| {
-                attribute(bytes, IFA_ADDRESS, &Ipv6Addr::LOCALHOST.octets());
-            });
-        }
+        let head = address_head(AF_INET6, bits, scope, interface);
+        self.message(RTM_NEWADDR, self.multi(), &head, |bytes| {
+            attribute(bytes, IFA_ADDRESS, &ip.octets());
+        });
     }
 
     /// An error, or its absence: the errno, then the header of the request.
@@ -209,6 +260,12 @@ impl Reply<'_> {
         let header = self.request.header;
         self.message(NLMSG_ERROR, 0, &code.to_le_bytes(), |bytes| bytes.extend_from_slice(header));
     }
+}
+
+/// `struct ifaddrmsg`
+fn address_head(family: u16, bits: u8, scope: u8, interface: &Interface) -> [u8; 8] {
+    let [i0, i1, i2, i3] = interface.index.to_le_bytes();
+    [family as u8, bits, IFA_F_PERMANENT, scope, i0, i1, i2, i3]
 }
 
 fn attribute(bytes: &mut Vec<u8>, kind: u16, data: &[u8]) {

@@ -4,15 +4,20 @@ use core::sync::atomic::Ordering;
 
 use super::address::{AF_INET, AF_INET6, AF_NETLINK, AF_UNIX};
 use super::message::PeerIds;
+use super::interface;
 use super::options::*;
-use super::socket::{Kind, Socket};
+use super::outside::{forward, interfaces};
+use super::socket::{Kind, Socket, TcpState};
 use crate::error::{Errno, Error, Result, err};
 
-/// An option's value as bytes of at most 16.
+/// An option's value.
 pub struct Value {
-    bytes: [u8; 16],
+    bytes: [u8; VALUE_MAX],
     size: usize,
 }
+
+/// The largest, `struct tcp_info`, and room for what newer hosts add to it.
+const VALUE_MAX: usize = 256;
 
 impl Value {
     fn int(value: i32) -> Value {
@@ -20,7 +25,7 @@ impl Value {
     }
 
     fn new(content: &[u8]) -> Value {
-        let mut bytes = [0; 16];
+        let mut bytes = [0; VALUE_MAX];
         bytes[..content.len()].copy_from_slice(content);
         Value { bytes, size: content.len() }
     }
@@ -54,11 +59,54 @@ pub fn set(socket: &Socket, level: u32, name: u32, raw: &[u8]) -> Result<()> {
         (SOL_SOCKET, SO_TYPE | SO_ERROR | SO_PROTOCOL | SO_DOMAIN | SO_ACCEPTCONN | SO_SNDLOWAT) => {
             return err(Errno::ENOPROTOOPT, "this option is only read");
         }
+        (SOL_SOCKET, SO_BINDTODEVICE) => return set_device(socket, raw),
+        (SOL_SOCKET, SO_INCOMING_NAPI_ID | SO_COOKIE) => {
+            return err(Errno::ENOPROTOOPT, "this option is only read");
+        }
+        (SOL_TCP, TCP_CONGESTION) => set_congestion(socket, raw)?,
+        (SOL_TCP, TCP_FASTOPEN) if socket.protocol().state() == TcpState::Established => {
+            return err(Errno::EINVAL, "TCP_FASTOPEN of a connection");
+        }
+        (SOL_TCP, TCP_INFO) | (SOL_IP, IP_MTU) => return err(Errno::ENOPROTOOPT, "this option is only read"),
+        (SOL_IP, IP_ADD_MEMBERSHIP | IP_DROP_MEMBERSHIP)
+        | (SOL_IPV6, IPV6_ADD_MEMBERSHIP | IPV6_DROP_MEMBERSHIP) => {
+            let host = socket.protocol().need_host_socket(socket.common())?;
+            return forward::set(&host, level, name, raw);
+        }
         (SOL_SOCKET, SO_PASSCRED) if socket.common().domain == AF_NETLINK => {}
         (SOL_IP | SOL_IPV6, _) if raw.len() < 4 => set_byte(options, level, name, raw)?,
         _ => options.set(level, name, int(raw)?)?,
     }
+    if let Some(host) = socket.protocol().host_socket() {
+        forward::set(&host, level, name, raw)?;
+    }
     socket.protocol().options_changed(socket.common());
+    Ok(())
+}
+
+/// SO_BINDTODEVICE: an interface's name, or nothing.
+fn set_device(socket: &Socket, raw: &[u8]) -> Result<()> {
+    let name = raw.split(|&byte| byte == 0).next().unwrap_or_default();
+    if !name.is_empty() && !interfaces::all().iter().any(|interface| interface.name == name) {
+        return err(Errno::ENODEV, "no such interface");
+    }
+    if let Some(host) = socket.protocol().host_socket() {
+        forward::set(&host, SOL_SOCKET, SO_BINDTODEVICE, raw)?;
+    }
+    *socket.common().options.device.lock() = name.to_vec();
+    Ok(())
+}
+
+/// TCP_CONGESTION: a name. Inside nothing is ever congested.
+fn set_congestion(socket: &Socket, raw: &[u8]) -> Result<()> {
+    let name = raw.split(|&byte| byte == 0).next().unwrap_or_default();
+    let is_known = socket.protocol().host_socket().is_some() || matches!(name, b"cubic" | b"reno");
+    if !is_known || name.len() >= CONGESTION_MAX {
+        return err(Errno::ENOENT, "no such congestion control");
+    }
+    let mut congestion = [0; CONGESTION_MAX];
+    congestion[..name.len()].copy_from_slice(name);
+    *socket.common().options.congestion.lock() = congestion;
     Ok(())
 }
 
@@ -78,10 +126,23 @@ pub fn get(socket: &Socket, level: u32, name: u32) -> Result<Value> {
     })?;
     let common = socket.common();
     let options = &common.options;
+    if let Some(value) = ask_host(socket, level, name) {
+        return value;
+    }
     if level != SOL_SOCKET {
-        return options.get(level, name).map(Value::int);
+        return match (level, name) {
+            (SOL_TCP, TCP_INFO) => Ok(tcp_info(socket.protocol().state())),
+            (SOL_TCP, TCP_CONGESTION) => Ok(Value::new(&*options.congestion.lock())),
+            (SOL_IP, IP_MTU) | (SOL_IPV6, IPV6_MTU) => {
+                socket.protocol().peer_address().map(|_| Value::int(interface::MTU as i32))
+            }
+            _ => options.get(level, name).map(Value::int),
+        };
     }
     Ok(match name {
+        SO_BINDTODEVICE => Value::new(&options.device.lock()),
+        SO_INCOMING_NAPI_ID => Value::int(0),
+        SO_COOKIE => Value::new(&common.ino.to_le_bytes()),
         SO_TYPE => Value::int(common.kind as i32),
         SO_DOMAIN => Value::int(i32::from(common.domain)),
         SO_PROTOCOL => Value::int(common.protocol as i32),
@@ -98,6 +159,43 @@ pub fn get(socket: &Socket, level: u32, name: u32) -> Result<Value> {
         SO_PEERSEC => return err(Errno::ENOPROTOOPT, "no security labels"),
         _ => Value::int(options.get(level, name)?),
     })
+}
+
+/// What the host's socket says, if it is the one to ask.
+fn ask_host(socket: &Socket, level: u32, name: u32) -> Option<Result<Value>> {
+    let host = socket.protocol().host_socket()?;
+    let mut bytes = [0; VALUE_MAX];
+    let size = forward::get(&host, level, name, &mut bytes)?;
+    Some(size.map(|size| Value { bytes, size }))
+}
+
+/// `struct tcp_info` of a socket inside: its state, and what follows from there being no segments.
+fn tcp_info(state: TcpState) -> Value {
+    const SIZE: usize = 232;
+    const SND_MSS: usize = 16;
+    const RCV_MSS: usize = 20;
+    const UNACKED: usize = 24;
+    const SACKED: usize = 28;
+    const PMTU: usize = 60;
+    const ADVMSS: usize = 88;
+    const MSS: u32 = 32_768;
+    let mut bytes = [0; SIZE];
+    let mut put = |at: usize, value: u32| bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    put(SND_MSS, MSS);
+    put(RCV_MSS, MSS);
+    put(PMTU, interface::MTU);
+    put(ADVMSS, MSS);
+    // TCP_ESTABLISHED, TCP_CLOSE, TCP_LISTEN
+    bytes[0] = match state {
+        TcpState::Established => 1,
+        TcpState::Closed => 7,
+        TcpState::Listening { waiting, limit } => {
+            put(UNACKED, waiting);
+            put(SACKED, limit);
+            10
+        }
+    };
+    Value::new(&bytes)
 }
 
 /// Levels a socket of this family knows.

@@ -1,6 +1,7 @@
 //! Socket options: what acts, and what is only remembered for programs that set and read it.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::error::{Errno, Result, err};
@@ -32,20 +33,49 @@ pub const SO_RCVLOWAT: u32 = 18;
 pub const SO_SNDLOWAT: u32 = 19;
 pub const SO_RCVTIMEO: u32 = 20;
 pub const SO_SNDTIMEO: u32 = 21;
+pub const SO_BINDTODEVICE: u32 = 25;
+pub const SO_TIMESTAMP: u32 = 29;
 pub const SO_ACCEPTCONN: u32 = 30;
 pub const SO_PEERSEC: u32 = 31;
 pub const SO_SNDBUFFORCE: u32 = 32;
 pub const SO_RCVBUFFORCE: u32 = 33;
+pub const SO_TIMESTAMPNS: u32 = 35;
+pub const SO_MARK: u32 = 36;
 pub const SO_PROTOCOL: u32 = 38;
 pub const SO_DOMAIN: u32 = 39;
+pub const SO_BUSY_POLL: u32 = 46;
+pub const SO_INCOMING_CPU: u32 = 49;
+pub const SO_INCOMING_NAPI_ID: u32 = 56;
+pub const SO_COOKIE: u32 = 57;
 pub const SO_RCVTIMEO_NEW: u32 = 66;
 pub const SO_SNDTIMEO_NEW: u32 = 67;
+
+pub const TCP_MAXSEG: u32 = 2;
+pub const TCP_INFO: u32 = 11;
+pub const TCP_CONGESTION: u32 = 13;
+pub const TCP_FASTOPEN: u32 = 23;
 
 pub const IP_TOS: u32 = 1;
 pub const IP_TTL: u32 = 2;
 pub const IP_PKTINFO: u32 = 8;
+pub const IP_MTU_DISCOVER: u32 = 10;
 pub const IP_RECVTTL: u32 = 12;
 pub const IP_RECVTOS: u32 = 13;
+pub const IP_MTU: u32 = 14;
+pub const IP_BIND_ADDRESS_NO_PORT: u32 = 24;
+pub const IP_MULTICAST_IF: u32 = 32;
+pub const IP_MULTICAST_TTL: u32 = 33;
+pub const IP_MULTICAST_LOOP: u32 = 34;
+pub const IP_ADD_MEMBERSHIP: u32 = 35;
+pub const IP_DROP_MEMBERSHIP: u32 = 36;
+pub const IPV6_UNICAST_HOPS: u32 = 16;
+pub const IPV6_MULTICAST_IF: u32 = 17;
+pub const IPV6_MULTICAST_HOPS: u32 = 18;
+pub const IPV6_MULTICAST_LOOP: u32 = 19;
+pub const IPV6_ADD_MEMBERSHIP: u32 = 20;
+pub const IPV6_DROP_MEMBERSHIP: u32 = 21;
+pub const IPV6_MTU_DISCOVER: u32 = 23;
+pub const IPV6_MTU: u32 = 24;
 pub const IPV6_V6ONLY: u32 = 26;
 pub const IPV6_RECVPKTINFO: u32 = 49;
 pub const IPV6_PKTINFO: u32 = 50;
@@ -99,10 +129,17 @@ const REMEMBERED: &[(u32, u32, i32, Kind)] = &[
     (SOL_SOCKET, SO_PRIORITY, 0, ANY),
     (SOL_SOCKET, SO_PASSCRED, 0, Kind::Switch),
     (SOL_SOCKET, 11, 0, Kind::Switch), // SO_NO_CHECK
-    (SOL_SOCKET, 36, 0, ANY),          // SO_MARK
-    (SOL_SOCKET, 46, 0, ANY),          // SO_BUSY_POLL
+    (SOL_SOCKET, SO_TIMESTAMP, 0, Kind::Switch),
+    (SOL_SOCKET, SO_TIMESTAMPNS, 0, Kind::Switch),
+    (SOL_SOCKET, SO_MARK, 0, ANY),
+    (SOL_SOCKET, 40, 0, Kind::Switch), // SO_RXQ_OVFL
+    (SOL_SOCKET, SO_BUSY_POLL, 0, ANY),
+    (SOL_SOCKET, 47, -1, ANY),         // SO_MAX_PACING_RATE
+    (SOL_SOCKET, SO_INCOMING_CPU, 0, ANY),
+    (SOL_SOCKET, 69, 0, Kind::Switch), // SO_PREFER_BUSY_POLL
+    (SOL_SOCKET, 70, 8, ANY),          // SO_BUSY_POLL_BUDGET
     (SOL_TCP, 1, 0, Kind::Switch),     // TCP_NODELAY
-    (SOL_TCP, 2, 32_768, ANY),         // TCP_MAXSEG
+    (SOL_TCP, TCP_MAXSEG, 32_768, ANY),
     (SOL_TCP, 3, 0, Kind::Switch),     // TCP_CORK
     (SOL_TCP, 4, 7200, POSITIVE),      // TCP_KEEPIDLE
     (SOL_TCP, 5, 75, POSITIVE),        // TCP_KEEPINTVL
@@ -110,24 +147,35 @@ const REMEMBERED: &[(u32, u32, i32, Kind)] = &[
     (SOL_TCP, 7, 6, ANY),              // TCP_SYNCNT
     (SOL_TCP, 8, 60, ANY),             // TCP_LINGER2
     (SOL_TCP, 9, 0, ANY),              // TCP_DEFER_ACCEPT
+    (SOL_TCP, 10, 0, ANY),             // TCP_WINDOW_CLAMP
     (SOL_TCP, 12, 1, ANY),             // TCP_QUICKACK
+    (SOL_TCP, 16, 0, Kind::Switch),    // TCP_THIN_LINEAR_TIMEOUTS
+    (SOL_TCP, 17, 0, Kind::Switch),    // TCP_THIN_DUPACK
     (SOL_TCP, 18, 0, Kind::Number { min: 0, max: i32::MAX }), // TCP_USER_TIMEOUT
-    (SOL_TCP, 23, 0, ANY),             // TCP_FASTOPEN
+    (SOL_TCP, TCP_FASTOPEN, 0, ANY),
     (SOL_TCP, 25, 0, ANY),             // TCP_NOTSENT_LOWAT
+    (SOL_TCP, 30, 0, Kind::Switch),    // TCP_FASTOPEN_CONNECT
+    (SOL_TCP, 34, 0, Kind::Switch),    // TCP_FASTOPEN_NO_COOKIE
     (SOL_IP, IP_TOS, 0, ANY),
     (SOL_IP, IP_TTL, 64, ANY),
     (SOL_IP, IP_PKTINFO, 0, Kind::Switch),
-    (SOL_IP, 10, 1, ANY),              // IP_MTU_DISCOVER
+    (SOL_IP, IP_MTU_DISCOVER, 1, ANY),
     (SOL_IP, 11, 0, Kind::Switch),     // IP_RECVERR
     (SOL_IP, IP_RECVTTL, 0, Kind::Switch),
     (SOL_IP, IP_RECVTOS, 0, Kind::Switch),
     (SOL_IP, 15, 0, Kind::Switch),     // IP_FREEBIND
-    (SOL_IP, 24, 0, Kind::Switch),     // IP_BIND_ADDRESS_NO_PORT
-    (SOL_IP, 33, 1, ANY),              // IP_MULTICAST_TTL
-    (SOL_IP, 34, 1, Kind::Switch),     // IP_MULTICAST_LOOP
-    (SOL_IPV6, 16, 64, ANY),           // IPV6_UNICAST_HOPS
-    (SOL_IPV6, 18, 1, ANY),            // IPV6_MULTICAST_HOPS
-    (SOL_IPV6, 23, 1, ANY),            // IPV6_MTU_DISCOVER
+    (SOL_IP, IP_BIND_ADDRESS_NO_PORT, 0, Kind::Switch),
+    (SOL_IP, IP_MULTICAST_IF, 0, ANY),
+    (SOL_IP, IP_MULTICAST_TTL, 1, ANY),
+    (SOL_IP, IP_MULTICAST_LOOP, 1, Kind::Switch),
+    (SOL_IP, 49, 1, Kind::Switch),     // IP_MULTICAST_ALL
+    (SOL_IPV6, IPV6_UNICAST_HOPS, 64, ANY),
+    (SOL_IPV6, IPV6_MULTICAST_IF, 0, ANY),
+    (SOL_IPV6, IPV6_MULTICAST_HOPS, 1, ANY),
+    (SOL_IPV6, IPV6_MULTICAST_LOOP, 1, Kind::Switch),
+    (SOL_IPV6, IPV6_MTU_DISCOVER, 1, ANY),
+    (SOL_IPV6, 72, 0, ANY),            // IPV6_ADDR_PREFERENCES
+    (SOL_IPV6, 78, 0, Kind::Switch),   // IPV6_FREEBIND
     (SOL_IPV6, 25, 0, Kind::Switch),   // IPV6_RECVERR
     (SOL_IPV6, IPV6_V6ONLY, 0, Kind::Switch),
     (SOL_IPV6, IPV6_RECVPKTINFO, 0, Kind::Switch),
@@ -147,8 +195,19 @@ pub struct Options {
     pub receive_low_water: AtomicU32,
     /// SO_LINGER's seconds; `None` if off.
     pub linger: SpinLock<Option<u32>>,
+    /// TCP_CONGESTION.
+    pub congestion: SpinLock<[u8; CONGESTION_MAX]>,
+    /// SO_BINDTODEVICE; empty for none.
+    pub device: SpinLock<Vec<u8>>,
+    /// SO_SNDBUF and SO_RCVBUF as they were set.
+    asked_buffers: SpinLock<[Option<i32>; 2]>,
     values: SpinLock<BTreeMap<(u32, u32), i32>>,
 }
+
+/// TCP_CA_NAME_MAX.
+pub const CONGESTION_MAX: usize = 16;
+/// The default of TCP_CONGESTION.
+pub const CUBIC: [u8; CONGESTION_MAX] = *b"cubic\0\0\0\0\0\0\0\0\0\0\0";
 
 impl Options {
     pub fn new() -> Options {
@@ -167,6 +226,9 @@ impl Options {
             receive_buffer: AtomicUsize::new(receive),
             receive_low_water: AtomicU32::new(1),
             linger: SpinLock::new(None),
+            congestion: SpinLock::new(CUBIC),
+            device: SpinLock::new(Vec::new()),
+            asked_buffers: SpinLock::new([None; 2]),
             values: SpinLock::new(BTreeMap::new()),
         }
     }
@@ -182,16 +244,21 @@ impl Options {
             receive_buffer: of(&self.receive_buffer),
             receive_low_water: AtomicU32::new(self.receive_low_water.load(Ordering::Relaxed)),
             linger: SpinLock::new(*self.linger.lock()),
+            congestion: SpinLock::new(*self.congestion.lock()),
+            device: SpinLock::new(self.device.lock().clone()),
+            asked_buffers: SpinLock::new(*self.asked_buffers.lock()),
             values: SpinLock::new(self.values.lock().clone()),
         }
     }
 
     /// SO_SNDBUF: doubled, within limits.
     pub fn set_send_buffer(&self, size: i32) {
+        self.asked_buffers.lock()[0] = Some(size);
         self.send_buffer.store(doubled(size, SEND_BUFFER_MIN), Ordering::Relaxed);
     }
 
     pub fn set_receive_buffer(&self, size: i32) {
+        self.asked_buffers.lock()[1] = Some(size);
         self.receive_buffer.store(doubled(size, RECEIVE_BUFFER_MIN), Ordering::Relaxed);
     }
 
@@ -219,6 +286,18 @@ impl Options {
         };
         self.values.lock().insert((level, name), value);
         Ok(())
+    }
+
+    /// The remembered options that were set.
+    pub fn set_values(&self) -> Vec<((u32, u32), i32)> {
+        self.values.lock().iter().map(|(&key, &value)| (key, value)).collect()
+    }
+
+    /// The buffer sizes that were set: option and value.
+    pub fn set_buffers(&self) -> impl Iterator<Item = (u32, i32)> {
+        let [send, receive] = *self.asked_buffers.lock();
+        let send = send.map(|size| (SO_SNDBUF, size));
+        send.into_iter().chain(receive.map(|size| (SO_RCVBUF, size)))
     }
 
     /// Whether the program has set any remembered option: most have not, and need no look-ups.

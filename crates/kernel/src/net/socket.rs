@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering;
 
 use super::message::{Incoming, Outgoing, PeerIds, Wanted};
 use super::options::{Options, SOL_SOCKET, SO_PASSCRED};
+use super::outside::HostSocket;
 use super::patience::Patience;
 use super::stream::Direction;
 use super::{Address, interface};
@@ -49,7 +50,7 @@ pub struct Common {
     /// IPPROTO_* or NETLINK_*.
     pub protocol: u32,
     pub options: Options,
-    ino: u64,
+    pub ino: u64,
 }
 
 /// A socket.
@@ -62,6 +63,14 @@ pub struct Socket {
 pub struct Accepted {
     pub socket: Arc<Socket>,
     pub peer: Address,
+}
+
+/// What TCP_INFO says of a socket inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpState {
+    Closed,
+    Established,
+    Listening { waiting: u32, limit: u32 },
 }
 
 /// How to connect.
@@ -127,6 +136,21 @@ pub trait Protocol: Send + Sync + Any {
     /// SO_PEERCRED.
     fn peer_ids(&self) -> Option<PeerIds> {
         None
+    }
+
+    /// The host's socket behind this one, if there is one.
+    fn host_socket(&self) -> Option<Arc<HostSocket>> {
+        None
+    }
+
+    /// The host's socket, made if need be: for what only a network has. ENODEV.
+    fn need_host_socket(&self, _common: &Common) -> Result<Arc<HostSocket>> {
+        err(Errno::ENODEV, "no network outside the enclave")
+    }
+
+    /// For TCP_INFO.
+    fn state(&self) -> TcpState {
+        TcpState::Closed
     }
 
     /// An option that may act on an existing connection was changed.

@@ -1,7 +1,9 @@
 //! Wake-ups by the host: readiness of its descriptors, and its requests. The idle vCPU that parks is the poller.
+//!
+//! A [`Watch`] is for one event; an [`Observer`] hears of all changes of a descriptor until it is dropped.
 
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,6 +21,15 @@ struct Watch {
 
 /// Watches by host descriptor. A descriptor with two watchers is asked for the union.
 static WATCHES: Mutex<BTreeMap<u32, Vec<Watch>>> = Mutex::new(BTreeMap::new());
+/// Who hears of every change of a host descriptor.
+pub trait Observer: Send + Sync {
+    /// POLL* bits that the host says hold. Must be short and must not block.
+    fn happened(&self, events: u32);
+}
+
+static OBSERVERS: Mutex<BTreeMap<u32, Weak<dyn Observer>>> = Mutex::new(BTreeMap::new());
+
+/// Watches and observers.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 const EVENT_SIZE: usize = size_of::<HostEvent>();
@@ -65,6 +76,26 @@ pub(super) fn look_for_requests() {
     }
 }
 
+/// From now on `observer` hears of the descriptor. False if another one does: the host has given the
+/// descriptor twice.
+#[must_use]
+pub fn observe(fd: u32, observer: Weak<dyn Observer>) -> bool {
+    let mut observers = OBSERVERS.lock();
+    if observers.contains_key(&fd) {
+        return false;
+    }
+    observers.insert(fd, observer);
+    COUNT.fetch_add(1, Ordering::Relaxed);
+    true
+}
+
+/// Ends what [`observe`] began; before the descriptor is closed.
+pub fn ignore(fd: u32) {
+    if OBSERVERS.lock().remove(&fd).is_some() {
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Asks the host for events without waiting; does nothing if nobody watches.
 pub(super) fn poll() {
     if COUNT.load(Ordering::Relaxed) != 0 {
@@ -100,7 +131,12 @@ fn take_events(count: Untrusted<i64>, call: Ocall) {
 }
 
 /// Wakes who waits for the descriptor. An event nobody asked for is ignored.
-fn notify(fd: u32, _events: u32) {
+fn notify(fd: u32, events: u32) {
+    // Not an `upgrade` under the lock: the last reference takes it.
+    let observer = OBSERVERS.lock().get(&fd).cloned();
+    if let Some(observer) = observer.and_then(|observer| observer.upgrade()) {
+        return observer.happened(events);
+    }
     let list = WATCHES.lock().remove(&fd).unwrap_or_default();
     COUNT.fetch_sub(list.len(), Ordering::Relaxed);
     for watch in list {

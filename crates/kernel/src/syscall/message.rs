@@ -17,7 +17,8 @@ use super::socket::{RawAddress, socket, write_address};
 use crate::error::{Errno, Error, Result, err};
 use crate::net::address::ADDRESS_MAX;
 use crate::net::message::*;
-use crate::net::options::SOL_SOCKET;
+use crate::net::options::{IP_PKTINFO, IPV6_PKTINFO, SOL_IP, SOL_IPV6, SOL_SOCKET};
+use crate::net::outside::datagram::Origin;
 use crate::net::rights::Rights;
 use crate::net::{Kind, Socket};
 use crate::process::credentials::Capability;
@@ -177,8 +178,10 @@ fn read_control(call: &Call<'_>, socket: &Socket, header: &MsgHdr, out: &mut Out
             return err(Errno::EINVAL, "control message size");
         }
         let data = &rest[CMSGHDR_SIZE..head.size];
-        if head.level == SOL_SOCKET {
-            take_control(call, socket, (head.kind, data), out)?;
+        match head.level {
+            SOL_SOCKET => take_control(call, socket, (head.kind, data), out)?,
+            SOL_IP | SOL_IPV6 => take_origin(head.level, head.kind, data, out)?,
+            _ => {}
         }
         rest = rest.get(head.size.next_multiple_of(8)..).unwrap_or_default();
     }
@@ -196,6 +199,28 @@ fn take_control(call: &Call<'_>, socket: &Socket, message: (u32, &[u8]), out: &m
         }
         _ => err(Errno::EINVAL, "unknown control message"),
     }
+}
+
+/// IP_PKTINFO and IPV6_PKTINFO: from which address a datagram is sent. Others change nothing here.
+fn take_origin(level: u32, kind: u32, data: &[u8], out: &mut Outgoing) -> Result<()> {
+    let word = |at: usize| data.get(at..).and_then(<[u8]>::first_chunk::<4>).copied();
+    match (level, kind) {
+        (SOL_IP, IP_PKTINFO) => {
+            // struct in_pktinfo: index, local address, destination
+            let (Some(index), Some(local), Some(_)) = (word(0), word(4), word(8)) else {
+                return err(Errno::EINVAL, "size of struct in_pktinfo");
+            };
+            out.origin = Origin { local: Some(local.into()), interface: u32::from_le_bytes(index) };
+        }
+        (SOL_IPV6, IPV6_PKTINFO) => {
+            let (Some(local), Some(index)) = (data.first_chunk::<16>(), word(16)) else {
+                return err(Errno::EINVAL, "size of struct in6_pktinfo");
+            };
+            out.origin = Origin { local: Some((*local).into()), interface: u32::from_le_bytes(index) };
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn take_rights(call: &Call<'_>, data: &[u8], out: &mut Outgoing) -> Result<()> {

@@ -39,8 +39,8 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(307, "sendmmsg", &[Fd, Ptr, Uint, Hex], message::sys_sendmmsg).but(NO_OOB),
 ];
 
-const FAMILIES: &str = "AF_UNIX; AF_INET and AF_INET6 over loopback inside the enclave; AF_NETLINK to ask for \
-    interfaces and addresses";
+const FAMILIES: &str = "AF_UNIX; AF_INET and AF_INET6, over loopback inside the enclave and else through the \
+    host; AF_NETLINK to ask for interfaces and addresses";
 const NO_OOB: &str = "no out-of-band data, no error queue";
 const OPTIONS: &str = "options that nothing in the enclave depends on are only remembered";
 
@@ -226,7 +226,7 @@ fn sys_getpeername(call: &mut Call<'_>) -> Result<usize> {
 
 fn sys_setsockopt(call: &mut Call<'_>) -> Result<usize> {
     /// The largest value that is looked at.
-    const SIZE_MAX: usize = 16;
+    const SIZE_MAX: usize = 32;
     let Ok(size) = usize::try_from(call.int(4)) else {
         return err(Errno::EINVAL, "negative option size");
     };

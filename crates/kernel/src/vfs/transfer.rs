@@ -6,6 +6,7 @@
 //! [`Sink::drive`]/[`Source::drive`] resolve the fault with no lock held and call again. What was copied is
 //! counted in the transfer itself, so the second call goes on where the first one stopped.
 
+use occlum_enclave::host::{self, HostSlice};
 
 use crate::error::{Errno, Result, err};
 use crate::mm::{Access, residency};
@@ -144,6 +145,29 @@ impl<'a> Sink<'a> {
         copied
     }
 
+    /// Copies as much of `from`, host memory, as it takes and says how much. Read once.
+    pub fn put_from_host(&mut self, from: &HostSlice) -> usize {
+        let size = from.size().min(self.room());
+        let copied = match &mut self.target {
+            Target::User(pieces) => pieces.advance(size, |addr, at, size| {
+                let Some(part) = from.part(at, size) else { return 0 };
+                match residency::copy_from_host(addr, &part) {
+                    Ok(()) => size,
+                    Err(fault) => fault.address.saturating_sub(addr).min(size - 1),
+                }
+            }),
+            Target::Kernel(buf) => {
+                let place = &mut buf[self.done..self.done + size];
+                match from.read(place) {
+                    Ok(()) => size,
+                    Err(lie) => host::stop_for(lie),
+                }
+            }
+        };
+        self.done += copied;
+        copied
+    }
+
     /// Puts all of `bytes` or, at a fault, nothing: for values that must not be torn. The caller has checked
     /// that there is room.
     pub fn put_all(&mut self, bytes: &[u8]) -> bool {
@@ -254,6 +278,26 @@ impl<'a> Source<'a> {
                 buf[..size].copy_from_slice(&bytes[self.done..self.done + size]);
                 size
             }
+        };
+        self.done += copied;
+        copied
+    }
+
+    /// Copies as much as it can to host memory and says how much.
+    pub fn take_to_host(&mut self, to: &HostSlice) -> usize {
+        let size = to.size().min(self.left());
+        let copied = match &mut self.origin {
+            Origin::User(pieces) => pieces.advance(size, |addr, at, size| {
+                let Some(part) = to.part(at, size) else { return 0 };
+                match residency::copy_to_host(addr, &part) {
+                    Ok(()) => size,
+                    Err(fault) => fault.address.saturating_sub(addr).min(size - 1),
+                }
+            }),
+            Origin::Kernel(bytes) => match to.write(&bytes[self.done..self.done + size]) {
+                Ok(()) => size,
+                Err(lie) => host::stop_for(lie),
+            },
         };
         self.done += copied;
         copied

@@ -1,14 +1,17 @@
-//! AF_INET and AF_INET6: loopback inside the enclave. Nothing of it is ever seen by the host.
+//! AF_INET and AF_INET6: loopback inside the enclave, which the host never sees, and everything else
+//! through the host's sockets ([`super::outside`]).
 //!
-//! - [`ports`]: which socket has which port
-//! - [`tcp`], [`udp`]; [`notes`]: what is told about datagrams
+//! - [`ports`]: which socket has which port inside; [`home`]: an address on one or both sides
+//! - [`tcp`], [`link`], [`udp`]; [`notes`]: what is told about datagrams
 //!
-//! The interface is `lo` with 127.0.0.0/8 and ::1; everything else is unreachable (ENETUNREACH). There are
-//! no packets: a TCP connection is a [`super::stream`], a datagram goes straight into a mailbox.
+//! Inside there are no packets: a TCP connection is a [`super::stream`], a datagram goes straight into a
+//! mailbox.
 //!
 //! Inside, an IPv4-mapped IPv6 address is the IPv4 address it means ([`parse`]); AF_INET6 sockets are
 //! shown it in the mapped form ([`shown`]).
 
+mod home;
+mod link;
 mod notes;
 pub mod ports;
 pub mod tcp;
@@ -16,12 +19,10 @@ pub mod udp;
 
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use core::sync::atomic::{AtomicBool, Ordering};
-
-use occlum_enclave::log;
 
 use super::address::{self, AF_INET6, Address};
 use super::options::{IPV6_V6ONLY, Options, SOL_IPV6};
+use super::outside::policy::{self, Side};
 use super::{Common, Kind, Socket};
 use crate::error::{Errno, Result, err};
 
@@ -71,31 +72,21 @@ fn unspecified(domain: u16) -> SocketAddr {
     SocketAddr::new(ip, 0)
 }
 
-/// Whether a socket can be bound to `ip`; EADDRNOTAVAIL, and EINVAL for IPv4 with IPV6_V6ONLY.
-fn check_own(ip: IpAddr, domain: u16, common: &Common) -> Result<()> {
+/// EINVAL for IPv4 with IPV6_V6ONLY.
+fn check_family(ip: IpAddr, domain: u16, common: &Common) -> Result<()> {
     if domain == AF_INET6 && ip.is_ipv4() && common.options.is_on(SOL_IPV6, IPV6_V6ONLY) {
         return err(Errno::EINVAL, "an IPv4 address with IPV6_V6ONLY");
     }
-    if ip.is_unspecified() || ip.is_loopback() {
-        return Ok(());
-    }
-    err(Errno::EADDRNOTAVAIL, "not an address of the enclave")
+    Ok(())
 }
 
-/// Where a connection or datagram to `to` really goes: loopback, or ENETUNREACH.
-fn route(to: SocketAddr) -> Result<SocketAddr> {
-    let ip = to.ip();
-    if ip.is_loopback() {
-        return Ok(to);
+/// Where a connection or datagram to `to` really goes; ENETUNREACH.
+fn route(to: SocketAddr) -> Result<(Side, SocketAddr)> {
+    let side = policy::side(to.ip())?;
+    match to.ip() {
+        ip if ip.is_unspecified() => Ok((side, SocketAddr::new(loopback_like(ip), to.port()))),
+        _ => Ok((side, to)),
     }
-    if ip.is_unspecified() {
-        return Ok(SocketAddr::new(loopback_like(ip), to.port()));
-    }
-    static IS_TOLD: AtomicBool = AtomicBool::new(false);
-    if !IS_TOLD.swap(true, Ordering::Relaxed) {
-        log!(Warn, "a program wants to reach {to}: only loopback is reachable (ENETUNREACH)");
-    }
-    err(Errno::ENETUNREACH, "only loopback is reachable")
 }
 
 /// The loopback address of the same version.

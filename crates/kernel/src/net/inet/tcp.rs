@@ -1,8 +1,10 @@
-//! TCP over loopback: tcp(7). A connection is two byte lanes; there are no segments, so options about
-//! them are only remembered.
+//! TCP: tcp(7). A connection is two byte lanes inside the enclave, where there are no segments and options
+//! about them are only remembered, or a socket of the host.
 //!
-//! A connection is complete when connect(2) has put it into the listener's backlog. As on Linux a
-//! non-blocking connect(2) still says EINPROGRESS first, because programs are written for that.
+//! A connection inside is complete when connect(2) has put it into the listener's backlog. As on Linux a
+//! non-blocking connect(2) still says EINPROGRESS first, because programs are written for that. A listener
+//! that is reached from both sides has one backlog: what waits at the host is brought there when
+//! somebody looks.
 
 use alloc::sync::Arc;
 use core::net::SocketAddr;
@@ -10,45 +12,42 @@ use core::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 
 use spin::Once;
 
-use super::ports::{self, Bound, Sharing, Target, Transport};
-use super::{check_own, loopback_like, parse, route, shown, unspecified};
+use super::home::{Home, Tenant};
+use super::link::{self, CAPACITY, Link};
+use super::ports::{self, Target, Transport};
+use super::{check_family, loopback_like, parse, route, shown, unspecified};
 use crate::error::{Errno, Error, Result, err};
 use crate::net::address::{self, AF_UNSPEC, Address};
 use crate::net::backlog::{Backlog, SOMAXCONN};
 use crate::net::message::{Incoming, MSG_OOB, Outgoing, Wanted};
-use crate::net::options::{Options, Switch};
+use crate::net::outside::policy::Side;
+use crate::net::outside::{HostSocket, Outside, Signals, call};
 use crate::net::patience::Patience;
-use crate::net::socket::{Accepted, Connecting};
-use crate::net::stream::{self, Direction, End, Manners};
+use crate::net::socket::{Accepted, Connecting, TcpState};
+use crate::net::stream::{self, Direction, Manners};
 use crate::net::{Common, Protocol, Socket};
 use crate::sched::{SpinLock, Wake};
 use crate::vfs::poll::Readiness;
 use crate::vfs::{Events, Sink, Source};
 
-/// Bytes in flight in each direction, unless SO_SNDBUF says otherwise.
-const CAPACITY: usize = 256 << 10;
-
 pub struct Tcp {
     domain: u16,
-    bound: SpinLock<Option<Arc<Bound>>>,
+    home: SpinLock<Option<Arc<Home>>>,
     listener: Once<Arc<TcpListener>>,
     link: Once<Link>,
     progress: AtomicU8,
     /// SO_ERROR of a connection that never was.
     error: AtomicI32,
     changes: Readiness,
+    /// Of the host's socket, if there is one.
+    signals: Signals,
 }
 
 /// Where connections to a port arrive.
 pub struct TcpListener {
     backlog: Backlog<Link>,
-}
-
-/// A connection.
-struct Link {
-    end: End,
-    local: SocketAddr,
-    peer: SocketAddr,
+    host: Option<Arc<HostSocket>>,
+    limit: usize,
 }
 
 /// What a program knows of its non-blocking connect(2).
@@ -62,23 +61,27 @@ impl Tcp {
     pub fn new(domain: u16) -> Arc<Tcp> {
         Arc::new(Tcp {
             domain,
-            bound: SpinLock::new(None),
+            home: SpinLock::new(None),
             listener: Once::new(),
             link: Once::new(),
             progress: AtomicU8::new(FRESH),
             error: AtomicI32::new(0),
             changes: Readiness::new(),
+            signals: Signals::new(),
         })
     }
 
-    fn bind_to(&self, common: &Common, address: SocketAddr) -> Result<Arc<Bound>> {
-        let bound = ports::bind(Transport::Tcp, address, Sharing::of(common))?;
-        *self.bound.lock() = Some(bound.clone());
-        Ok(bound)
+    fn tenant<'a>(&'a self, common: &'a Common) -> Tenant<'a> {
+        Tenant { transport: Transport::Tcp, common, signals: &self.signals }
     }
 
-    fn bound(&self) -> Option<Arc<Bound>> {
-        self.bound.lock().clone()
+    fn home(&self) -> Option<Arc<Home>> {
+        self.home.lock().clone()
+    }
+
+    fn settle(&self, home: Arc<Home>) -> Arc<Home> {
+        *self.home.lock() = Some(home.clone());
+        home
     }
 
     /// The result of a connection attempt that was reported as under way.
@@ -95,98 +98,9 @@ impl Tcp {
         Errno::from_raw(self.error.swap(0, Ordering::Relaxed))
     }
 
-    fn establish(&self, common: &Common, to: SocketAddr, patience: Patience) -> Result<()> {
-        let to = route(to)?;
-        let local = match self.bound() {
-            Some(bound) => bound,
-            None => self.bind_to(common, SocketAddr::new(loopback_like(to.ip()), 0))?,
-        };
-        let mut from = local.address;
-        if from.ip().is_unspecified() {
-            from.set_ip(loopback_like(to.ip()));
-        }
-        let refused = Error::new(Errno::ECONNREFUSED, "nobody listens on the port");
-        let target = ports::find(Transport::Tcp, to, from).ok_or(refused)?;
-        let Some(Target::Listener(listener)) = target.target() else { return Err(refused) };
-        let (own, theirs) = stream::pair(Manners::Tcp, [capacity(&common.options), CAPACITY]);
-        listener.backlog.push(Link { end: theirs, local: to, peer: from }, patience)?;
-        apply_linger(&own, &common.options);
-        self.link.call_once(|| Link { end: own, local: from, peer: to });
-        self.changes.notify();
-        Ok(())
-    }
-}
-
-/// Programs that set nothing get more than [`Options::for_tcp`] reports, as autotuning gives them.
-fn capacity(options: &Options) -> usize {
-    let is_default = options.send_buffer() == Options::for_tcp().send_buffer();
-    if is_default { CAPACITY } else { options.send_buffer() }
-}
-
-fn apply_linger(end: &End, options: &Options) {
-    end.set_aborts(Switch::when(*options.linger.lock() == Some(0)));
-}
-
-impl Protocol for Tcp {
-    fn bind(&self, common: &Common, raw: &[u8]) -> Result<()> {
-        let address = parse(self.domain, raw)?;
-        check_own(address.ip(), self.domain, common)?;
-        if self.bound().is_some() || self.link.get().is_some() {
-            return err(Errno::EINVAL, "the socket has an address");
-        }
-        self.bind_to(common, address).map(drop)
-    }
-
-    fn listen(&self, common: &Common, _backlog: usize) -> Result<()> {
-        if self.link.get().is_some() {
-            return err(Errno::EINVAL, "listen on a connection");
-        }
-        if self.listener.get().is_some() {
-            return Ok(());
-        }
-        let bound = match self.bound() {
-            Some(bound) => bound,
-            None => self.bind_to(common, unspecified(self.domain))?,
-        };
-        bound.begin_to_listen()?;
-        // A full backlog of Linux does not refuse connections, it delays them; here they are not
-        // delayed before the system's own limit.
-        let listener = self.listener.call_once(|| Arc::new(TcpListener { backlog: Backlog::new(SOMAXCONN) }));
-        bound.set_target(Target::Listener(listener.clone()));
-        self.changes.notify();
-        Ok(())
-    }
-
-    fn accept(&self, common: &Common, patience: Patience) -> Result<Accepted> {
-        let Some(listener) = self.listener.get() else {
-            return err(Errno::EINVAL, "not listening");
-        };
-        let link = listener.backlog.pop(patience)?;
-        let common = common.copy();
-        link.end.set_capacity(capacity(&common.options));
-        apply_linger(&link.end, &common.options);
-        let peer = shown(self.domain, link.peer);
-        let accepted = Tcp::new(self.domain);
-        accepted.link.call_once(|| link);
-        Ok(Accepted { socket: Socket::new(common, accepted), peer })
-    }
-
-    fn connect(&self, common: &Common, how: Connecting<'_>) -> Result<()> {
-        if address::family(how.raw)? == AF_UNSPEC {
-            return match self.link.get() {
-                None => Ok(()),
-                Some(_) => err(Errno::EINVAL, "a connection can't be dissolved"),
-            };
-        }
-        if let Some(result) = self.untold_result() {
-            return result;
-        }
-        if self.link.get().is_some() || self.listener.get().is_some() {
-            return err(Errno::EISCONN, "connected already, or listening");
-        }
-        let to = parse(self.domain, how.raw)?;
-        let result = self.establish(common, to, how.patience);
-        if how.patience != Patience::Never {
+    fn connect_inside(&self, common: &Common, to: SocketAddr, how: Patience) -> Result<()> {
+        let result = self.establish(common, to, how);
+        if how != Patience::Never {
             return result;
         }
         if let Err(error) = result {
@@ -200,10 +114,131 @@ impl Protocol for Tcp {
         err(Errno::EINPROGRESS, "non-blocking connect")
     }
 
+    fn establish(&self, common: &Common, to: SocketAddr, patience: Patience) -> Result<()> {
+        let home = match self.home() {
+            Some(home) => home,
+            None => {
+                let any = SocketAddr::new(loopback_like(to.ip()), 0);
+                self.settle(Home::inside(self.tenant(common), any)?)
+            }
+        };
+        let from = home.source(home.ensure_bound(self.tenant(common))?, to.ip());
+        let refused = Error::new(Errno::ECONNREFUSED, "nobody listens on the port");
+        let target = ports::find(Transport::Tcp, to, from).ok_or(refused)?;
+        let Some(Target::Listener(listener)) = target.target() else { return Err(refused) };
+        let capacities = [link::capacity(&common.options), CAPACITY];
+        let (own, theirs) = stream::pair(Manners::Tcp, capacities);
+        listener.backlog.push(Link::Inside { end: theirs, local: to, peer: from }, patience)?;
+        self.link.call_once(|| Link::Inside { end: own, local: from, peer: to }).apply(&common.options);
+        self.changes.notify();
+        Ok(())
+    }
+
+    fn connect_outside(&self, common: &Common, to: SocketAddr, patience: Patience) -> Result<()> {
+        if let Some(Link::Outside(outside)) = self.link.get() {
+            return outside.connect(to, patience);
+        }
+        let home = match self.home() {
+            Some(home) => home,
+            None => self.settle(Home::outside(self.tenant(common), None)?),
+        };
+        let host = home.ensure_host(self.tenant(common))?.clone();
+        let link = self.link.call_once(|| Link::Outside(Outside::fresh(host, home.address())));
+        self.changes.notify();
+        match link {
+            Link::Outside(outside) => outside.connect(to, patience),
+            Link::Inside { .. } => err(Errno::EISCONN, "connected meanwhile"),
+        }
+    }
+}
+
+impl Protocol for Tcp {
+    fn bind(&self, common: &Common, raw: &[u8]) -> Result<()> {
+        let address = parse(self.domain, raw)?;
+        check_family(address.ip(), self.domain, common)?;
+        if self.home().is_some() || self.link.get().is_some() {
+            return err(Errno::EINVAL, "the socket has an address");
+        }
+        self.settle(Home::settle(self.tenant(common), address)?);
+        Ok(())
+    }
+
+    fn listen(&self, common: &Common, backlog: usize) -> Result<()> {
+        if self.link.get().is_some() {
+            return err(Errno::EINVAL, "listen on a connection");
+        }
+        if self.listener.get().is_some() {
+            return Ok(());
+        }
+        let home = match self.home() {
+            Some(home) => home,
+            None => self.settle(Home::settle(self.tenant(common), unspecified(self.domain))?),
+        };
+        if let Some(bound) = home.bound() {
+            bound.begin_to_listen()?;
+        }
+        if let Some(host) = home.host() {
+            host.reset(Events::IN);
+            call::listen(host.fd(), backlog.min(SOMAXCONN) as u16)?;
+        }
+        let listener = self.listener.call_once(|| {
+            Arc::new(TcpListener {
+                // A full backlog of Linux does not refuse connections, it delays them; those from
+                // inside are not delayed before the system's own limit.
+                backlog: Backlog::announcing(SOMAXCONN, self.signals.readers.clone()),
+                host: home.host().cloned(),
+                limit: backlog,
+            })
+        });
+        if let Some(bound) = home.bound() {
+            bound.set_target(Target::Listener(listener.clone()));
+        }
+        self.changes.notify();
+        Ok(())
+    }
+
+    fn accept(&self, common: &Common, patience: Patience) -> Result<Accepted> {
+        let Some(listener) = self.listener.get() else {
+            return err(Errno::EINVAL, "not listening");
+        };
+        let link = listener.backlog.pop_after(patience, || listener.refill())?;
+        let common = common.copy();
+        // A host's socket has what its listener had.
+        if let Link::Inside { .. } = link {
+            link.apply(&common.options);
+        }
+        let peer = match &link {
+            Link::Inside { peer, .. } => shown(self.domain, *peer),
+            Link::Outside(outside) => shown(self.domain, outside.accepted_from()),
+        };
+        let accepted = Tcp::new(self.domain);
+        accepted.link.call_once(|| link);
+        Ok(Accepted { socket: Socket::new(common, accepted), peer })
+    }
+
+    fn connect(&self, common: &Common, how: Connecting<'_>) -> Result<()> {
+        if address::family(how.raw)? == AF_UNSPEC {
+            return self.link.get().map_or(Ok(()), Link::dissolve);
+        }
+        if let Some(result) = self.untold_result() {
+            return result;
+        }
+        let is_inside = matches!(self.link.get(), Some(Link::Inside { .. }));
+        if is_inside || self.listener.get().is_some() {
+            return err(Errno::EISCONN, "connected already, or listening");
+        }
+        match route(parse(self.domain, how.raw)?)? {
+            (Side::Inside, _) if self.link.get().is_some() => {
+                err(Errno::ENETUNREACH, "a socket that was outside stays there")
+            }
+            (Side::Inside, to) => self.connect_inside(common, to, how.patience),
+            (Side::Outside, to) => self.connect_outside(common, to, how.patience),
+        }
+    }
+
     fn shutdown(&self, reads: Direction, writes: Direction) -> Result<()> {
         if let Some(link) = self.link.get() {
-            link.end.shutdown(reads, writes);
-            return Ok(());
+            return link.shutdown(reads, writes);
         }
         match self.listener.get() {
             Some(listener) if reads == Direction::Ends => listener.close(),
@@ -214,9 +249,9 @@ impl Protocol for Tcp {
     }
 
     fn local_address(&self) -> Address {
-        let local = match (self.link.get(), self.bound()) {
-            (Some(link), _) => link.local,
-            (None, Some(bound)) => bound.address,
+        let local = match (self.link.get(), self.home()) {
+            (Some(link), _) => link.local(),
+            (None, Some(home)) => home.address(),
             (None, None) => unspecified(self.domain),
         };
         shown(self.domain, local)
@@ -224,7 +259,7 @@ impl Protocol for Tcp {
 
     fn peer_address(&self) -> Result<Address> {
         match self.link.get() {
-            Some(link) => Ok(shown(self.domain, link.peer)),
+            Some(link) => Ok(shown(self.domain, link.peer()?)),
             None => err(Errno::ENOTCONN, "not connected"),
         }
     }
@@ -239,7 +274,7 @@ impl Protocol for Tcp {
             return err(Errno::EOPNOTSUPP, "no out-of-band data");
         }
         match self.link.get() {
-            Some(link) => link.end.send(source, out),
+            Some(link) => link.send(source, out),
             None => err(self.take_own_error().unwrap_or(Errno::EPIPE), "not connected"),
         }
     }
@@ -249,7 +284,7 @@ impl Protocol for Tcp {
             return err(Errno::EINVAL, "no out-of-band data");
         }
         match self.link.get() {
-            Some(link) => link.end.receive(sink, wanted),
+            Some(link) => link.receive(sink, wanted),
             None => err(self.take_own_error().unwrap_or(Errno::ENOTCONN), "not connected"),
         }
     }
@@ -259,12 +294,14 @@ impl Protocol for Tcp {
             self.changes.add(waker);
         }
         if let Some(link) = self.link.get() {
-            return link.end.poll(waker);
+            return link.poll(waker);
         }
         if let Some(listener) = self.listener.get() {
             if let Some(waker) = waker {
                 listener.backlog.add_waker(waker);
             }
+            // What fails is told by accept(2).
+            let _ = listener.refill();
             return listener.backlog.poll();
         }
         let mut events = Events::OUT | Events::HUP;
@@ -280,7 +317,7 @@ impl Protocol for Tcp {
     fn forget_waker(&self, waker: &Arc<dyn Wake>) {
         self.changes.remove(waker);
         if let Some(link) = self.link.get() {
-            link.end.forget_waker(waker);
+            link.forget_waker(waker);
         }
         if let Some(listener) = self.listener.get() {
             listener.backlog.forget_waker(waker);
@@ -289,19 +326,19 @@ impl Protocol for Tcp {
 
     fn readable_bytes(&self) -> Result<usize> {
         match (self.link.get(), self.listener.get()) {
-            (Some(link), _) => Ok(link.end.readable_bytes()),
+            (Some(link), _) => link.readable_bytes(),
             (None, Some(_)) => err(Errno::EINVAL, "a listening socket"),
             (None, None) => Ok(0),
         }
     }
 
     fn unsent_bytes(&self) -> Result<usize> {
-        Ok(self.link.get().map_or(0, |link| link.end.unread_bytes()))
+        self.link.get().map_or(Ok(0), Link::unsent_bytes)
     }
 
     fn take_error(&self) -> Option<Errno> {
         if let Some(link) = self.link.get() {
-            return link.end.take_error();
+            return link.take_error();
         }
         let errno = self.take_own_error()?;
         self.progress.store(FAILED, Ordering::Relaxed);
@@ -313,9 +350,27 @@ impl Protocol for Tcp {
     }
 
     fn options_changed(&self, common: &Common) {
-        let Some(link) = self.link.get() else { return };
-        link.end.set_capacity(capacity(&common.options));
-        apply_linger(&link.end, &common.options);
+        if let Some(link) = self.link.get() {
+            link.apply(&common.options);
+        }
+    }
+
+    fn host_socket(&self) -> Option<Arc<HostSocket>> {
+        match self.link.get() {
+            Some(link) => link.host().cloned(),
+            None => self.home()?.host().cloned(),
+        }
+    }
+
+    fn state(&self) -> TcpState {
+        match (self.link.get(), self.listener.get()) {
+            (Some(_), _) => TcpState::Established,
+            (None, Some(listener)) => TcpState::Listening {
+                waiting: listener.backlog.len().min(SOMAXCONN) as u32,
+                limit: listener.limit as u32,
+            },
+            (None, None) => TcpState::Closed,
+        }
     }
 }
 
@@ -328,10 +383,39 @@ impl Drop for Tcp {
 }
 
 impl TcpListener {
-    /// Connections that nobody accepted are reset.
+    /// Brings connections that wait at the host; an error if none could be taken for another reason than
+    /// that there is none.
+    fn refill(&self) -> Result<()> {
+        let Some(host) = &self.host else { return Ok(()) };
+        while self.backlog.len() <= self.limit {
+            let seen = host.seen();
+            if !seen.may_read() {
+                return Ok(());
+            }
+            let taken = call::accept(host.fd(), host.domain(), |connection| {
+                let socket = HostSocket::accepted(connection.fd, host.domain());
+                let outside = Outside::accepted(socket, connection.local, connection.peer);
+                // If the listener was closed meanwhile, dropping it closes the connection.
+                let _ = self.backlog.push(Link::Outside(outside), Patience::Never);
+            });
+            match taken {
+                Ok(count) if count == call::BATCH => {}
+                Ok(_) => host.is_drained(seen),
+                Err(error) if error.errno == Errno::EAGAIN => host.is_drained(seen),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// No more connections; those that nobody accepted are reset.
     fn close(&self) {
+        if let Some(host) = &self.host {
+            // Nobody is told if it fails: the socket is about to be closed, or listens no more already.
+            let _ = call::shutdown(host.fd(), 2);
+        }
         for link in self.backlog.close() {
-            link.end.set_aborts(Switch::On);
+            link.abort();
         }
     }
 }
