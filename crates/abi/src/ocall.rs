@@ -209,7 +209,7 @@ pub struct HostConnection {
 pub struct DatagramHead {
     /// Where it goes or comes from; size 0 for "the peer the socket is connected to".
     pub address_size: u32,
-    /// Received: MSG_TRUNC.
+    /// Received: MSG_TRUNC. To be sent: the AF_* of what is said below.
     pub flags: u32,
     pub address: [u8; SOCKET_ADDRESS_SIZE],
     /// IP_PKTINFO, IPV6_PKTINFO: 0, 4 or 16 bytes of the address it was sent to, or is to be sent from,

@@ -93,6 +93,8 @@ pub struct Control {
     pub interface: u32,
     pub hops: Option<i32>,
     pub traffic_class: Option<i32>,
+    /// To be sent by IPv6.
+    pub is_v6: bool,
 }
 
 pub struct Received {
@@ -195,6 +197,15 @@ fn control_messages(control: &Control) -> (ControlBuffer, usize) {
         Some(IpAddr::V6(ip)) => {
             let info = [&ip.octets()[..], &control.interface.to_ne_bytes()].concat();
             add(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info);
+        }
+    }
+    let (level, hops, traffic_class) = match control.is_v6 {
+        true => (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, libc::IPV6_TCLASS),
+        false => (libc::IPPROTO_IP, libc::IP_TTL, libc::IP_TOS),
+    };
+    for (kind, value) in [(hops, control.hops), (traffic_class, control.traffic_class)] {
+        if let Some(value) = value {
+            add(level, kind, &value.to_ne_bytes());
         }
     }
     let mut buffer: ControlBuffer = [0; 32];

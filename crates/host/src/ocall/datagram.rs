@@ -28,6 +28,7 @@ pub(super) fn send(call: &Call) -> Served {
         _ => return Err(Errno::INVAL),
     };
     let control = Control {
+        is_v6: word(head, 4) == libc::AF_INET6 as u32,
         local: local(head)?,
         interface: word(head, INTERFACE),
         hops: known(word(head, HOPS)),

@@ -17,8 +17,7 @@ use super::socket::{RawAddress, socket, write_address};
 use crate::error::{Errno, Error, Result, err};
 use crate::net::address::ADDRESS_MAX;
 use crate::net::message::*;
-use crate::net::options::{IP_PKTINFO, IPV6_PKTINFO, SOL_IP, SOL_IPV6, SOL_SOCKET};
-use crate::net::outside::datagram::Origin;
+use crate::net::options::*;
 use crate::net::rights::Rights;
 use crate::net::{Kind, Socket};
 use crate::process::credentials::Capability;
@@ -201,7 +200,8 @@ fn take_control(call: &Call<'_>, socket: &Socket, message: (u32, &[u8]), out: &m
     }
 }
 
-/// IP_PKTINFO and IPV6_PKTINFO: from which address a datagram is sent. Others change nothing here.
+/// From which address a datagram is sent, with how many hops and which traffic class. Others change
+/// nothing here.
 fn take_origin(level: u32, kind: u32, data: &[u8], out: &mut Outgoing) -> Result<()> {
     let word = |at: usize| data.get(at..).and_then(<[u8]>::first_chunk::<4>).copied();
     match (level, kind) {
@@ -210,17 +210,35 @@ fn take_origin(level: u32, kind: u32, data: &[u8], out: &mut Outgoing) -> Result
             let (Some(index), Some(local), Some(_)) = (word(0), word(4), word(8)) else {
                 return err(Errno::EINVAL, "size of struct in_pktinfo");
             };
-            out.origin = Origin { local: Some(local.into()), interface: u32::from_le_bytes(index) };
+            out.origin.local = Some(local.into());
+            out.origin.interface = u32::from_le_bytes(index);
         }
         (SOL_IPV6, IPV6_PKTINFO) => {
             let (Some(local), Some(index)) = (data.first_chunk::<16>(), word(16)) else {
                 return err(Errno::EINVAL, "size of struct in6_pktinfo");
             };
-            out.origin = Origin { local: Some((*local).into()), interface: u32::from_le_bytes(index) };
+            out.origin.local = Some((*local).into());
+            out.origin.interface = u32::from_le_bytes(index);
         }
+        (SOL_IP, IP_TTL) | (SOL_IPV6, IPV6_HOPLIMIT) => out.origin.hops = byte(data)?,
+        (SOL_IPV6, IPV6_TCLASS) => out.origin.traffic_class = byte(data)?,
+        (SOL_IP, IP_TOS) if data.len() == 1 => out.origin.traffic_class = Some(data[0]),
+        (SOL_IP, IP_TOS) => out.origin.traffic_class = byte(data)?,
         _ => {}
     }
     Ok(())
+}
+
+/// An int of one byte's range; -1 for what it is anyway.
+fn byte(data: &[u8]) -> Result<Option<u8>> {
+    let Ok(value) = <[u8; 4]>::try_from(data).map(i32::from_le_bytes) else {
+        return err(Errno::EINVAL, "not an int");
+    };
+    match u8::try_from(value) {
+        Ok(value) => Ok(Some(value)),
+        _ if value == -1 => Ok(None),
+        _ => err(Errno::EINVAL, "not from -1 to 255"),
+    }
 }
 
 fn take_rights(call: &Call<'_>, data: &[u8], out: &mut Outgoing) -> Result<()> {

@@ -341,7 +341,7 @@ fn milliseconds(call: &Call<'_>) -> Option<u64> {
 }
 
 /// Events given at once.
-const MAX_EVENTS: usize = 1024;
+const MAX_EVENTS: usize = 65_536;
 
 fn epoll_wait(call: &Call<'_>, deadline: Option<u64>) -> Result<usize> {
     let max = call.int(2);

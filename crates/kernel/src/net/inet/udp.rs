@@ -13,10 +13,11 @@ use crate::error::{Errno, Error, Result, err};
 use crate::net::address::{self, AF_UNSPEC, Address};
 use crate::net::mailbox::{Arrival, Limit, Mailbox, Message};
 use crate::net::message::{Incoming, MSG_OOB, Outgoing, Wanted};
-use crate::net::options::BUFFER_DEFAULT;
+use crate::net::options::*;
 use crate::net::outside::call::{self, Whose};
 use crate::net::outside::policy::{self, Side};
-use crate::net::outside::{HostSocket, Signals, datagram};
+use crate::net::outside::datagram::{self, Origin};
+use crate::net::outside::{HostSocket, Signals};
 use crate::net::socket::Connecting;
 use crate::net::stream::Direction;
 use crate::net::{Common, Protocol, interface};
@@ -120,10 +121,9 @@ impl Udp {
 
     /// Delivers, or loses; a connected sender hears at its next call that nobody was there.
     fn post(&self, mut message: Message, from: SocketAddr, to: SocketAddr) {
+        message.arrival.interface = interface::INDEX;
         message.from = Some(Address::Inet(from));
         message.to = Some(to.ip());
-        let (hops, traffic_class) = (Some(HOPS), Some(0));
-        message.arrival = Arrival { interface: interface::INDEX, hops, traffic_class, ..Arrival::now() };
         let receiver = ports::find(Transport::Udp, to, from);
         match receiver.as_ref().and_then(|bound| bound.target()) {
             Some(Target::Mailbox(mailbox)) => {
@@ -169,6 +169,20 @@ impl Udp {
                 return;
             }
         }
+    }
+}
+
+/// What a receiver inside is told about how a datagram came.
+fn sent_with(options: &Options, origin: &Origin, to: SocketAddr) -> Arrival {
+    let (hops, traffic_class) = match to {
+        SocketAddr::V4(_) => ((SOL_IP, IP_TTL), (SOL_IP, IP_TOS)),
+        SocketAddr::V6(_) => ((SOL_IPV6, IPV6_UNICAST_HOPS), (SOL_IPV6, IPV6_TCLASS)),
+    };
+    let option = |(level, name)| options.get(level, name).ok().and_then(|value| u8::try_from(value).ok());
+    Arrival {
+        hops: origin.hops.or_else(|| option(hops)).or(Some(HOPS)),
+        traffic_class: origin.traffic_class.or_else(|| option(traffic_class)).or(Some(0)),
+        ..Arrival::now()
     }
 }
 
@@ -258,7 +272,7 @@ impl Protocol for Udp {
         if let Some(errno) = self.mailbox.take_error() {
             return err(errno, "an earlier datagram was refused");
         }
-        let message = Message::copy_in(source)?;
+        let mut message = Message::copy_in(source)?;
         let size = message.bytes.len();
         match side {
             Side::Inside => {
@@ -267,6 +281,7 @@ impl Protocol for Udp {
                 if let Some(local) = out.origin.local.filter(|local| local.is_loopback()) {
                     from.set_ip(local);
                 }
+                message.arrival = sent_with(&common.options, &out.origin, to);
                 self.post(message, from, to);
             }
             Side::Outside => {

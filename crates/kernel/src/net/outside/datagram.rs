@@ -16,6 +16,7 @@ use super::stream::as_of;
 use crate::error::Errno;
 use crate::fs::hostcall::{copy_in, copy_out};
 use crate::net::Address;
+use crate::net::address::AF_INET;
 use crate::net::mailbox::{Arrival, Message};
 use occlum_abi::ocall::Ocall;
 
@@ -26,11 +27,13 @@ const INTERFACE: usize = 56;
 const HOPS: usize = 60;
 const TRAFFIC_CLASS: usize = 64;
 
-/// From where a datagram is sent, if the program says so.
+/// From where and how a datagram is sent, as far as the program says so.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Origin {
     pub local: Option<IpAddr>,
     pub interface: u32,
+    pub hops: Option<u8>,
+    pub traffic_class: Option<u8>,
 }
 
 /// Sends one datagram; EAGAIN if the host has no room.
@@ -72,7 +75,14 @@ fn head(domain: u16, to: Option<SocketAddr>, origin: &Origin) -> [u8; HEAD_SIZE]
     };
     head[LOCAL_SIZE..LOCAL].copy_from_slice(&local_size.to_le_bytes());
     head[INTERFACE..HOPS].copy_from_slice(&origin.interface.to_le_bytes());
-    head[HOPS..].fill(0xff);
+    let family = match (to, origin.local) {
+        (Some(SocketAddr::V4(_)), _) | (None, Some(IpAddr::V4(_))) => AF_INET,
+        _ => domain,
+    };
+    head[4..ADDRESS].copy_from_slice(&u32::from(family).to_le_bytes());
+    let number = |value: Option<u8>| value.map_or(-1, i32::from).to_le_bytes();
+    head[HOPS..TRAFFIC_CLASS].copy_from_slice(&number(origin.hops));
+    head[TRAFFIC_CLASS..].copy_from_slice(&number(origin.traffic_class));
     head
 }
 
