@@ -7,10 +7,14 @@
  * Standard input must hold what `lesson` gives, the file in argv[1] too, of the same size. "ready" on
  * standard error says that it begins to wait for the input. argv[2] is an empty directory. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <immintrin.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -19,6 +23,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -254,6 +259,87 @@ static void check_directory(void) {
     must(rmdir("d"), "rmdir");
 }
 
+/* Every call on sockets of the host. Who is at the other end is not known, but it's us. */
+static void check_streams(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    unsigned char out[5000], in[5000];
+    int one = 1, count;
+    char info[300];
+    int listener = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, SOCK_STREAM, 0);
+    must(listener, "socket");
+    must(client, "socket");
+    must(bind(listener, (void *)&address, size), "bind");
+    must(listen(listener, 5), "listen");
+    must(getsockname(listener, (void *)&address, &size), "getsockname");
+    must(setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one), "setsockopt");
+    must(connect(client, (void *)&address, size), "connect");
+    struct pollfd ready = {.fd = listener, .events = POLLIN};
+    must(poll(&ready, 1, 10000), "poll");
+    int server = accept(listener, (void *)&address, &size);
+    must(server, "accept");
+    if (address.sin_family != AF_INET || size != sizeof address)
+        wrong("address of the peer");
+    must(setsockopt(server, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one), "setsockopt");
+    size = sizeof info;
+    must(getsockopt(server, IPPROTO_TCP, TCP_INFO, info, &size), "getsockopt");
+    if (size > sizeof info)
+        wrong("getsockopt");
+    for (size_t at = 0; at < sizeof out; at++)
+        out[at] = lesson(at);
+    if (send(client, out, sizeof out, 0) != sizeof out)
+        failed("send");
+    must(shutdown(client, SHUT_WR), "shutdown");
+    ready.fd = server;
+    must(poll(&ready, 1, 10000), "poll");
+    must(ioctl(server, FIONREAD, &count), "FIONREAD");
+    if (recv(server, in, 100, 0) != 100)
+        failed("recv");
+    if (memcmp(in, out, 100))
+        wrong("received bytes");
+    /* All that was asked for has come: only the host knows whether there is more. */
+    must(poll(&ready, 1, 10000), "poll");
+    for (size_t at = 100; at < sizeof out;) {
+        ssize_t got = recv(server, in, sizeof in - at, 0);
+        must(got, "recv");
+        if (got == 0 || (size_t)got > sizeof in - at || memcmp(in, out + at, got))
+            wrong("received bytes");
+        at += got;
+    }
+    if (recv(server, in, sizeof in, 0) != 0)
+        wrong("end of a stream");
+    close(listener);
+    close(client);
+    close(server);
+}
+
+static void check_datagrams(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, from;
+    socklen_t size = sizeof address;
+    char in[100];
+    int receiver = socket(AF_INET, SOCK_DGRAM, 0), sender = socket(AF_INET, SOCK_DGRAM, 0);
+    must(receiver, "socket");
+    must(sender, "socket");
+    must(bind(receiver, (void *)&address, size), "bind");
+    must(getsockname(receiver, (void *)&address, &size), "getsockname");
+    must(sendto(sender, "question", 8, 0, (void *)&address, size), "sendto");
+    ssize_t got = recvfrom(receiver, in, sizeof in, 0, (void *)&from, &size);
+    must(got, "recvfrom");
+    if (got != 8 || size != sizeof from || from.sin_family != AF_INET)
+        wrong("datagram");
+    close(receiver);
+    close(sender);
+}
+
+static void check_interfaces(void) {
+    struct ifaddrs *all;
+    must(getifaddrs(&all), "getifaddrs");
+    for (struct ifaddrs *each = all; each; each = each->ifa_next)
+        if (strlen(each->ifa_name) > 15)
+            wrong("name of an interface");
+    freeifaddrs(all);
+}
+
 int main(int argc, char **argv) {
     struct winsize size;
     if (argc != 3)
@@ -266,6 +352,9 @@ int main(int argc, char **argv) {
     check_input();
     must(chdir(argv[2]), "chdir");
     check_directory();
+    check_streams();
+    check_datagrams();
+    check_interfaces();
     check_memory();
     check_clock();
     check_threads();

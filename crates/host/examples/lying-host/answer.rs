@@ -2,9 +2,9 @@
 
 use crate::lie::{Asked, Lie};
 use occlum_abi::layout::KERNEL_BASE;
-use occlum_abi::ocall::{HostEvent, HostStat, Ocall};
+use occlum_abi::ocall::{DatagramHead, HostConnection, HostEvent, HostStat, Ocall};
 use occlum_host::cpu::Registers;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 struct Answer {
     call: Ocall,
@@ -35,9 +35,17 @@ enum Kind {
     StrangeContent,
     /// The rest of the staging buffer is overwritten.
     Noise,
+    /// A socket that is standard output.
+    StandardDescriptor,
+    /// A socket that the kernel has already.
+    GivenTwice,
+    /// An address of a family that the socket has not.
+    OtherFamily,
+    /// An address longer than any.
+    AddressSize,
 }
 
-const KINDS: [(&str, Kind); 11] = [
+const KINDS: [(&str, Kind); 15] = [
     ("one-too-many", Kind::OneTooMany),
     ("other-errno", Kind::OtherErrno),
     ("smallest", Kind::Smallest),
@@ -49,9 +57,13 @@ const KINDS: [(&str, Kind); 11] = [
     ("strange-stat", Kind::StrangeStat),
     ("strange-content", Kind::StrangeContent),
     ("noise", Kind::Noise),
+    ("standard-descriptor", Kind::StandardDescriptor),
+    ("descriptor-given-twice", Kind::GivenTwice),
+    ("other-family", Kind::OtherFamily),
+    ("address-size", Kind::AddressSize),
 ];
 
-const CALLS: [(&str, Ocall); 35] = [
+const CALLS: [(&str, Ocall); 51] = [
     ("Log", Ocall::Log),
     ("Park", Ocall::Park),
     ("Wake", Ocall::Wake),
@@ -85,6 +97,22 @@ const CALLS: [(&str, Ocall); 35] = [
     ("Truncate", Ocall::Truncate),
     ("Sync", Ocall::Sync),
     ("StatFs", Ocall::StatFs),
+    ("SocketOpen", Ocall::SocketOpen),
+    ("SocketBind", Ocall::SocketBind),
+    ("SocketListen", Ocall::SocketListen),
+    ("SocketAccept", Ocall::SocketAccept),
+    ("SocketConnect", Ocall::SocketConnect),
+    ("SocketShutdown", Ocall::SocketShutdown),
+    ("SocketName", Ocall::SocketName),
+    ("SocketSend", Ocall::SocketSend),
+    ("SocketReceive", Ocall::SocketReceive),
+    ("SocketSendTo", Ocall::SocketSendTo),
+    ("SocketReceiveFrom", Ocall::SocketReceiveFrom),
+    ("SocketSetOption", Ocall::SocketSetOption),
+    ("SocketGetOption", Ocall::SocketGetOption),
+    ("SocketPoll", Ocall::SocketPoll),
+    ("SocketPending", Ocall::SocketPending),
+    ("Interfaces", Ocall::Interfaces),
     ("TakeRequest", Ocall::TakeRequest),
     ("Answer", Ocall::Answer),
 ];
@@ -122,6 +150,26 @@ impl Lie for Answer {
                     _ => honest.rdi,
                 }
             }
+            Kind::StandardDescriptor => self.put_descriptor(asked, honest.rdi, 1),
+            Kind::GivenTwice => {
+                self.put_descriptor(asked, honest.rdi, given_before(asked, &honest))
+            }
+            Kind::OtherFamily => {
+                put_word(asked, self.address_at(), libc::AF_UNIX as u32);
+                honest.rdi
+            }
+            Kind::AddressSize => {
+                put_word(
+                    asked,
+                    if self.call == Ocall::SocketAccept {
+                        4
+                    } else {
+                        0
+                    },
+                    200,
+                );
+                honest.rdi
+            }
             Kind::Noise => {
                 overwrite(asked, self.used(honest.rdi));
                 honest.rdi
@@ -137,10 +185,37 @@ impl Lie for Answer {
 }
 
 impl Answer {
+    /// Gives another descriptor than the honest one, where there is one.
+    fn put_descriptor(&self, asked: &Asked, honest: u64, descriptor: u32) -> u64 {
+        match self.call {
+            Ocall::SocketOpen => descriptor.into(),
+            _ => {
+                put_word(asked, 0, descriptor);
+                honest
+            }
+        }
+    }
+
+    /// Where the call writes an address.
+    fn address_at(&self) -> usize {
+        match self.call {
+            Ocall::SocketName => 0,
+            _ => 8,
+        }
+    }
+
     /// The most an honest host could answer.
     fn room(&self, asked: &Asked) -> u64 {
         match self.call {
             Ocall::Read | Ocall::Write | Ocall::ReadDir => asked.args[2],
+            Ocall::SocketSend | Ocall::SocketReceive => asked.args[2],
+            Ocall::SocketSendTo => asked.args[2] - size_of::<DatagramHead>() as u64,
+            Ocall::SocketReceiveFrom => 65_535,
+            Ocall::SocketAccept => asked.args[2] / size_of::<HostConnection>() as u64,
+            Ocall::SocketName | Ocall::SocketGetOption => asked.args[3],
+            Ocall::SocketPoll => 0xFFFF,
+            Ocall::SocketPending | Ocall::SocketOpen => i32::MAX as u64,
+            Ocall::Interfaces => asked.args[1],
             Ocall::ReadAt | Ocall::WriteAt => asked.args[3],
             Ocall::ReadLink => asked.args[4],
             Ocall::TakeRequest => asked.args[1],
@@ -159,6 +234,24 @@ impl Answer {
             _ => 1,
         };
         usize::try_from(answer).map_or(0, |count| count * unit)
+    }
+}
+
+/// The descriptor of the first socket.
+fn given_before(asked: &Asked, honest: &Registers) -> u32 {
+    static FIRST: OnceLock<u32> = OnceLock::new();
+    match asked.call {
+        Some(Ocall::SocketOpen) => *FIRST.get_or_init(|| honest.rdi as u32),
+        // The listener.
+        _ => asked.args[0] as u32,
+    }
+}
+
+fn put_word(asked: &Asked, at: usize, value: u32) {
+    if let Ok(staging) = asked.instance.whole_staging(asked.vcpu)
+        && let Some(place) = staging.get_mut(at..at + 4)
+    {
+        place.copy_from_slice(&value.to_le_bytes());
     }
 }
 
@@ -235,8 +328,23 @@ fn makes_sense(call: Ocall, kind: Kind) -> bool {
         Kind::StrangeStat => matches!(call, Ocall::Fstat | Ocall::Stat),
         Kind::StrangeContent => matches!(
             call,
-            Ocall::ReadDir | Ocall::StatFs | Ocall::ReadLink | Ocall::TakeRequest
+            Ocall::ReadDir
+                | Ocall::StatFs
+                | Ocall::ReadLink
+                | Ocall::TakeRequest
+                | Ocall::SocketAccept
+                | Ocall::SocketName
+                | Ocall::SocketReceiveFrom
+                | Ocall::Interfaces
         ),
+        Kind::StandardDescriptor | Kind::GivenTwice => {
+            matches!(call, Ocall::SocketOpen | Ocall::SocketAccept)
+        }
+        Kind::OtherFamily => matches!(
+            call,
+            Ocall::SocketName | Ocall::SocketAccept | Ocall::SocketReceiveFrom
+        ),
+        Kind::AddressSize => matches!(call, Ocall::SocketAccept | Ocall::SocketReceiveFrom),
         Kind::Claimed | Kind::ClaimedForPrograms => call == Ocall::Protect,
         Kind::Noise => call == Ocall::Read || has_events,
         Kind::WrongErrno => !is_without_result && !has_events,

@@ -192,10 +192,10 @@ pub fn get_option(fd: u32, level: u32, name: u32, value: &mut [u8]) -> Result<us
     Ok(size)
 }
 
-/// POLL* bits that hold now.
+/// POLL* bits that hold now. If the host can't say, an attempt will: all of them.
 pub fn poll(fd: u32) -> u32 {
     const ALL: usize = 0xffff;
-    checked(Ocall::SocketPoll, [u64::from(fd), 0, 0, 0, 0], ALL).map_or(0, |events| events as u32)
+    checked(Ocall::SocketPoll, [u64::from(fd), 0, 0, 0, 0], ALL).unwrap_or(ALL) as u32
 }
 
 /// FIONREAD or SIOCOUTQ.
