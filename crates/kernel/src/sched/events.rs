@@ -97,7 +97,7 @@ pub fn ignore(fd: u32) {
 }
 
 /// Asks the host for events without waiting; does nothing if nobody watches.
-pub(super) fn poll() {
+pub fn look() {
     if COUNT.load(Ordering::Relaxed) != 0 {
         take_events(host::call(Ocall::PollEvents, [0; 5]), Ocall::PollEvents);
     }

@@ -340,7 +340,7 @@ fn help_a_waiting_task(queue: &RunQueue) {
 pub fn tick() {
     timer::expire();
     events::look_for_requests();
-    events::poll();
+    events::look();
     let is_alone = QUEUES[vcpu::index()].len.load(Ordering::Acquire) == 0;
     if is_alone && !(timer::is_armed() && PARKED_VCPUS.load(Ordering::Relaxed) == 0) {
         host::want_tick(false);

@@ -20,7 +20,7 @@ use super::open::OpenFile;
 use super::pipe::anonymous_ino;
 use super::poll::{Events, Readiness};
 use crate::error::{Errno, Error, Result, err};
-use crate::sched::{SpinLock, Wake};
+use crate::sched::{SpinLock, Wake, events, timer};
 
 pub const EPOLLEXCLUSIVE: u32 = 1 << 28;
 pub const EPOLLWAKEUP: u32 = 1 << 29;
@@ -162,6 +162,11 @@ impl Epoll {
         let collect = || Some(self.collect(max)).filter(|found| !found.is_empty());
         if let Some(found) = collect() {
             return Ok(found);
+        }
+        if deadline_ns.is_some_and(|deadline| timer::now_ns() >= deadline) {
+            // As for poll(2): what is ready now.
+            events::look();
+            return Ok(self.collect(max));
         }
         match self.inbox.readiness.wait_until(deadline_ns, collect) {
             Err(error) if error.errno == Errno::ETIMEDOUT => Ok(Vec::new()),

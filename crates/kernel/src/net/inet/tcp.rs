@@ -21,6 +21,7 @@ use crate::net::address::{self, AF_UNSPEC, Address};
 use crate::net::backlog::{Backlog, SOMAXCONN};
 use crate::net::message::{Incoming, MSG_OOB, Outgoing, Wanted};
 use crate::net::outside::policy::Side;
+use crate::net::outside::descriptor::Ask;
 use crate::net::outside::{HostSocket, Outside, Signals, call};
 use crate::net::patience::Patience;
 use crate::net::socket::{Accepted, Connecting, TcpState};
@@ -201,7 +202,7 @@ impl Protocol for Tcp {
         let Some(listener) = self.listener.get() else {
             return err(Errno::EINVAL, "not listening");
         };
-        let link = listener.backlog.pop_after(patience, || listener.refill())?;
+        let link = listener.backlog.pop_after(patience, || listener.refill(Ask::when(patience)))?;
         let common = common.copy();
         // A host's socket has what its listener had.
         if let Link::Inside { .. } = link {
@@ -301,7 +302,7 @@ impl Protocol for Tcp {
                 listener.backlog.add_waker(waker);
             }
             // What fails is told by accept(2).
-            let _ = listener.refill();
+            let _ = listener.refill(Ask::IfTold);
             return listener.backlog.poll();
         }
         let mut events = Events::OUT | Events::HUP;
@@ -385,11 +386,11 @@ impl Drop for Tcp {
 impl TcpListener {
     /// Brings connections that wait at the host; an error if none could be taken for another reason than
     /// that there is none.
-    fn refill(&self) -> Result<()> {
+    fn refill(&self, ask: Ask) -> Result<()> {
         let Some(host) = &self.host else { return Ok(()) };
         while self.backlog.len() <= self.limit {
             let seen = host.seen();
-            if !seen.may_read() {
+            if !seen.may_read() && (ask == Ask::IfTold || !self.backlog.is_empty()) {
                 return Ok(());
             }
             let taken = call::accept(host.fd(), host.domain(), |connection| {
@@ -401,7 +402,10 @@ impl TcpListener {
             match taken {
                 Ok(count) if count == call::BATCH => {}
                 Ok(_) => host.is_drained(seen),
-                Err(error) if error.errno == Errno::EAGAIN => host.is_drained(seen),
+                Err(error) if error.errno == Errno::EAGAIN => {
+                    host.is_drained(seen);
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }

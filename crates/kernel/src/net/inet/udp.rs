@@ -17,6 +17,7 @@ use crate::net::options::*;
 use crate::net::outside::call::{self, Whose};
 use crate::net::outside::policy::{self, Side};
 use crate::net::outside::datagram::{self, Origin};
+use crate::net::outside::descriptor::Ask;
 use crate::net::outside::{HostSocket, Signals};
 use crate::net::socket::Connecting;
 use crate::net::stream::Direction;
@@ -138,7 +139,7 @@ impl Udp {
     fn post_outside(&self, common: &Common, message: &Message, to: Option<SocketAddr>, out: &Outgoing) -> Result<()> {
         let host = self.home_outside(common)?;
         let sent = out.patience.wait(&self.signals.writers, || {
-            if !host.seen().may_write() {
+            if Ask::when(out.patience) == Ask::IfTold && !host.seen().may_write() {
                 return None;
             }
             match datagram::send(&host, to, &message.bytes, &out.origin) {
@@ -150,9 +151,9 @@ impl Udp {
     }
 
     /// Brings a datagram that waits at the host.
-    fn refill(&self) {
+    fn refill(&self, ask: Ask) {
         let Some(host) = self.host_socket() else { return };
-        while self.mailbox.has_room(LIMIT) && host.seen().may_read() {
+        while self.mailbox.has_room(LIMIT) && (host.seen().may_read() || ask == Ask::Now) {
             let message = match datagram::receive(&host) {
                 Ok(message) => message,
                 Err(Errno::EAGAIN) => return,
@@ -296,7 +297,7 @@ impl Protocol for Udp {
         if wanted.has(MSG_OOB) {
             return err(Errno::EOPNOTSUPP, "no out-of-band data");
         }
-        let mut incoming = self.mailbox.receive_after(sink, wanted, || self.refill())?;
+        let mut incoming = self.mailbox.receive_after(sink, wanted, || self.refill(Ask::when(wanted.patience)))?;
         if let Some(Address::Inet(from)) = incoming.from {
             incoming.from = Some(shown(self.domain, from));
         }
@@ -311,7 +312,7 @@ impl Protocol for Udp {
             self.mailbox.add_waker(waker);
             self.mailbox.writers.add(waker);
         }
-        self.refill();
+        self.refill(Ask::IfTold);
         let is_full = self.host_socket().is_some_and(|host| !host.seen().may_write());
         let mut events = if is_full { Events::NONE } else { Events::OUT };
         if self.mailbox.is_finished() {
@@ -335,12 +336,12 @@ impl Protocol for Udp {
     }
 
     fn readable_bytes(&self) -> Result<usize> {
-        self.refill();
+        self.refill(Ask::Now);
         Ok(self.mailbox.next_size())
     }
 
     fn take_error(&self) -> Option<Errno> {
-        self.refill();
+        self.refill(Ask::Now);
         self.mailbox.take_error()
     }
 

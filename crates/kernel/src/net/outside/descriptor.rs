@@ -18,6 +18,7 @@ use occlum_enclave::host::{self, HostMisbehaved};
 use super::call::{self, Whose};
 use crate::error::{Errno, Result};
 use crate::net::Kind;
+use crate::net::patience::Patience;
 use crate::sched::events::{self, Observer};
 use crate::vfs::Events;
 use crate::vfs::poll::Readiness;
@@ -58,6 +59,21 @@ const GENERATION: u64 = 1 << 32;
 const READABLE: u64 = (Events::IN.0 | Events::RDHUP.0 | Events::HUP.0 | Events::ERR.0) as u64;
 const WRITABLE: u64 = (Events::OUT.0 | Events::HUP.0 | Events::ERR.0) as u64;
 const KNOWN: u64 = READABLE | WRITABLE;
+
+/// When to ask the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// If it has told that there may be something.
+    IfTold,
+    /// In any case: for who does not wait, and so wants to know what holds now.
+    Now,
+}
+
+impl Ask {
+    pub fn when(patience: Patience) -> Ask {
+        if patience == Patience::Never { Ask::Now } else { Ask::IfTold }
+    }
+}
 
 /// The state as it was at some time.
 #[derive(Clone, Copy, Debug)]

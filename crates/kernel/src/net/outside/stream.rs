@@ -121,7 +121,7 @@ impl Outside {
     pub fn send(&self, source: &mut Source<'_>, out: &Outgoing) -> Result<usize> {
         source.drive(|source| {
             loop {
-                out.patience.wait(&self.socket.signals.writers, || self.try_send(source, out.flags))??;
+                out.patience.wait(&self.socket.signals.writers, || self.try_send(source, out))??;
                 if source.left() == 0 {
                     return Ok(());
                 }
@@ -130,9 +130,10 @@ impl Outside {
     }
 
     /// `None`: no room yet.
-    fn try_send(&self, source: &mut Source<'_>, flags: u32) -> Option<Result<()>> {
+    fn try_send(&self, source: &mut Source<'_>, out: &Outgoing) -> Option<Result<()>> {
         let seen = self.socket.seen();
-        if !seen.may_write() {
+        // Who does not wait is told what holds now, not what the host has told so far.
+        if !seen.may_write() && out.patience != Patience::Never {
             return None;
         }
         let mark = *source;
@@ -143,7 +144,7 @@ impl Outside {
             // Paused at a fault.
             return Some(Ok(()));
         }
-        let sent = call::send(self.socket.fd(), size, flags & MSG_MORE);
+        let sent = call::send(self.socket.fd(), size, out.flags & MSG_MORE);
         let count = *sent.as_ref().unwrap_or(&0);
         if count < size {
             source.rewind(mark, count);
@@ -185,7 +186,8 @@ impl Outside {
         let seen = self.socket.seen();
         let staging = host::staging();
         let size = sink.room().min(CHUNK).min(staging.size());
-        if size == 0 || !seen.may_read() {
+        let is_asked = seen.may_read() || wanted.patience == Patience::Never;
+        if size == 0 || !is_asked {
             return (size == 0).then_some(Ok(0));
         }
         let count = match call::receive(self.socket.fd(), size, wanted.flags & MSG_PEEK) {
