@@ -63,9 +63,9 @@ pub(super) fn accept(call: &Call) -> Served {
         .buffer(1)?
         .as_chunks_mut::<{ size_of::<HostConnection>() }>();
     let mut taken = 0;
-    for place in places {
+    while taken < places.len() {
         match accept_one(call, &file) {
-            Ok(connection) => *place = connection_bytes(&connection),
+            Ok(connection) => places[taken] = connection_bytes(&connection),
             Err(Errno::CONNABORTED) => continue,
             Err(errno) if taken == 0 => return Err(errno),
             Err(_) => break,

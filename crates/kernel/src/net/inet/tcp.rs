@@ -400,8 +400,7 @@ impl TcpListener {
                 let _ = self.backlog.push(Link::Outside(outside), Patience::Never);
             });
             match taken {
-                Ok(count) if count == call::BATCH => {}
-                Ok(_) => host.is_drained(seen),
+                Ok(_) => {}
                 Err(error) if error.errno == Errno::EAGAIN => {
                     host.is_drained(seen);
                     return Ok(());

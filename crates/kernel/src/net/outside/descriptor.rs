@@ -89,9 +89,9 @@ impl Seen {
         self.0 & WRITABLE != 0
     }
 
-    /// The peer sends no more.
-    pub fn is_finished(self) -> bool {
-        self.0 & u64::from(Events::RDHUP.0 | Events::HUP.0 | Events::ERR.0) != 0
+    /// Surely the peer may send more: what tells of the end would come as another event.
+    pub fn is_open(self) -> bool {
+        self.0 & (UNSURE | u64::from(Events::RDHUP.0 | Events::HUP.0 | Events::ERR.0)) == 0
     }
 }
 

@@ -203,8 +203,8 @@ impl Outside {
         };
         match () {
             () if wanted.has(MSG_PEEK) || count == 0 => {}
-            // What has ended is read until it says so.
-            () if count < size && !seen.is_finished() => self.socket.is_drained(seen),
+            // What has ended, or may have, is read until it says so.
+            () if count < size && seen.is_open() => self.socket.is_drained(seen),
             () => self.socket.be_unsure(),
         }
         let part = staging.part(0, count)?;
