@@ -1,7 +1,7 @@
 //! fork(2): a second space with the same content at the same addresses, in the same overlay group.
 
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -38,8 +38,22 @@ pub(super) fn tracks_writes() -> bool {
     TRACKS_WRITES.load(Ordering::Relaxed)
 }
 
-/// Groups of programs linked at fixed addresses, by the addresses.
-static FIXED: SpinLock<Vec<(Range<usize>, alloc::sync::Weak<Group>)>> = SpinLock::new(Vec::new());
+/// Who has fixed addresses that programs are linked at.
+static FIXED: SpinLock<Vec<Fixed>> = SpinLock::new(Vec::new());
+
+struct Fixed {
+    range: Range<usize>,
+    /// The one that came first, alone.
+    first: Weak<AddressSpace>,
+    /// Since a second came.
+    group: Weak<Group>,
+}
+
+impl Fixed {
+    fn is_gone(&self) -> bool {
+        self.first.strong_count() == 0 && self.group.strong_count() == 0
+    }
+}
 
 impl AddressSpace {
     /// A copy of this space for a child; its pages are copied when one of both writes them. Commitment
@@ -61,13 +75,7 @@ impl AddressSpace {
 
     /// A space for a program that must be at `fixed`. It takes turns with others that are there.
     pub fn for_fixed(program: FileIdentity, fixed: Range<usize>) -> Result<Arc<AddressSpace>> {
-        let found = {
-            let mut known = FIXED.lock();
-            known.retain(|(_, group)| group.strong_count() > 0);
-            let touches = |range: &Range<usize>| range.start < fixed.end && fixed.start < range.end;
-            known.iter().find(|(range, _)| touches(range)).and_then(|(_, group)| group.upgrade())
-        };
-        if let Some(group) = found {
+        if let Some(group) = group_at(&fixed)? {
             let space = AddressSpace::from_parts(Parts {
                 overlay: Overlay::waiting(group.clone()),
                 ..Parts::new(Territory::vagrant(program))
@@ -76,10 +84,31 @@ impl AddressSpace {
                 return Ok(space);
             }
         }
-        let space = AddressSpace::new(program)?;
-        FIXED.lock().push((fixed, Arc::downgrade(&Group::of(&space)?)));
+        let space = AddressSpace::from_parts(Parts::new(Territory::fixed(program)?));
+        let first = Arc::downgrade(&space);
+        FIXED.lock().push(Fixed { range: fixed, first, group: Weak::new() });
         Ok(space)
     }
+}
+
+/// The group of those who have fixed addresses; who has them alone founds one.
+fn group_at(fixed: &Range<usize>) -> Result<Option<Arc<Group>>> {
+    let touches = |known: &Fixed| known.range.start < fixed.end && fixed.start < known.range.end;
+    let (first, group) = {
+        let mut known = FIXED.lock();
+        known.retain(|known| !known.is_gone());
+        let Some(found) = known.iter().find(|known| touches(known)) else { return Ok(None) };
+        (found.first.upgrade(), found.group.upgrade())
+    };
+    if group.is_some() {
+        return Ok(group);
+    }
+    let Some(first) = first else { return Ok(None) };
+    let group = Group::of(&first)?;
+    for known in FIXED.lock().iter_mut().filter(|known| known.first.ptr_eq(&first.this)) {
+        known.group = Arc::downgrade(&group);
+    }
+    Ok(Some(group))
 }
 
 impl Space {

@@ -123,8 +123,9 @@ impl Space {
     /// [`Space::retire`] for a space whose processes are gone, with as few calls as possible: what is kept
     /// stands as it is.
     pub fn retire_all(&mut self) {
-        let large = |part: &Range<usize>| part.end - part.start > WARM_PART_MAX;
-        let large: Vec<_> = self.granted.iter().filter(large).collect();
+        let is_large = |vma: &&Vma| vma.size() > WARM_PART_MAX && !vma.is_pristine && !vma.is_global();
+        let large = self.vmas.iter().filter(is_large).flat_map(|vma| self.granted.within(vma.range()));
+        let large: Vec<_> = large.filter(|part| part.end - part.start > WARM_PART_MAX).collect();
         for part in large {
             self.retire_or_abandon(part);
         }

@@ -45,6 +45,8 @@ static IDLE_ARENAS: SpinLock<Vec<IdleArena>> = SpinLock::new(Vec::new());
 
 struct IdleArena {
     base: usize,
+    /// What else it owned: the addresses of a program linked at fixed ones.
+    fixed: Vec<Range<usize>>,
     warm: WarmPages,
     /// The program whose space it was.
     program: FileIdentity,
@@ -71,6 +73,8 @@ pub(super) struct Territory {
     pub warm: WarmPages,
     /// The program that will run here: it looks for an arena where it ran before.
     program: FileIdentity,
+    /// Addresses below [`ARENAS`] are kept for its next run.
+    is_fixed: bool,
 }
 
 /// What the member of an overlay group that is in place holds for all of them.
@@ -94,17 +98,34 @@ impl Territory {
             free: RangeSet::new(),
             warm: WarmPages::default(),
             program,
+            is_fixed: false,
         };
         match take_idle(program) {
-            Some(arena) => {
-                territory.own(arena.base..arena.base + ARENA_SIZE);
-                territory.warm = arena.warm;
-                if arena.program != program {
-                    territory.warm.close(&(0..usize::MAX), |_, _| false, |_| false)?;
-                }
-            }
+            Some(arena) => territory.settle_in(arena)?,
             None => territory.grow(0)?,
         }
+        Ok(territory)
+    }
+
+    /// Takes over an arena that was left.
+    fn settle_in(&mut self, arena: IdleArena) -> Result<()> {
+        let mut arena = arena;
+        self.own(arena.base..arena.base + ARENA_SIZE);
+        for part in core::mem::take(&mut arena.fixed) {
+            if arena.program == self.program {
+                self.own(part);
+            } else {
+                arena.give_up(part);
+            }
+        }
+        self.warm = arena.warm;
+        if arena.program == self.program { Ok(()) } else { self.warm.close(&(0..usize::MAX), |_, _| false, |_| false) }
+    }
+
+    /// For a program linked at fixed addresses, which nobody has.
+    pub fn fixed(program: FileIdentity) -> Result<Territory> {
+        let mut territory = Territory::new(program)?;
+        territory.is_fixed = true;
         Ok(territory)
     }
 
@@ -145,12 +166,16 @@ impl Territory {
     /// Whether no part of a range belongs to another space.
     pub fn can_claim(&self, wanted: Range<usize>) -> bool {
         let missing = self.owned.missing(wanted);
-        with_range(|range| missing.into_iter().all(|part| range.covers(part)))
+        let is_free = || with_range(|range| missing.iter().all(|part| range.covers(part.clone())));
+        is_free() || missing.iter().any(give_up_idle) && is_free()
     }
 
     /// Takes exactly this range, in which the space has no mapping. ENOMEM if another space owns a
     /// part of it.
     pub fn claim(&mut self, wanted: Range<usize>) -> Result<()> {
+        if !self.can_claim(wanted.clone()) {
+            return err(Errno::ENOMEM, "addresses belong to another process");
+        }
         let missing = self.owned.missing(wanted.clone());
         let is_free = with_range(|range| {
             let is_free = missing.iter().all(|part| range.covers(part.clone()));
@@ -197,7 +222,13 @@ impl Territory {
 
     /// Owns nothing: for who joins a group.
     pub fn vagrant(program: FileIdentity) -> Territory {
-        Territory { owned: RangeSet::new(), free: RangeSet::new(), warm: WarmPages::default(), program }
+        Territory {
+            owned: RangeSet::new(),
+            free: RangeSet::new(),
+            warm: WarmPages::default(),
+            program,
+            is_fixed: false,
+        }
     }
 
     pub fn give_estate(&mut self) -> Estate {
@@ -253,6 +284,11 @@ impl Territory {
         let arena = self.owned.iter().find(|range| range.start >= ARENAS && range.end - range.start >= ARENA_SIZE);
         let base = arena.map(|range| range.start).filter(|_| IDLE_ARENAS.lock().len() < IDLE_ARENAS_MAX);
         let kept = base.map_or(0..0, |base| base..base + ARENA_SIZE);
+        let keeps_low = base.is_some() && self.is_fixed;
+        let low = if keeps_low { self.owned.within(0..ARENAS) } else { Vec::new() };
+        for part in &low {
+            self.owned.remove(part.clone());
+        }
         for part in self.owned.iter().flat_map(|range| without(range, &kept)) {
             self.warm.release(part.clone());
             // What the host did not take back holds old content and is never given out again.
@@ -261,7 +297,7 @@ impl Territory {
         }
         if let Some(base) = base {
             let warm = core::mem::take(&mut self.warm);
-            IDLE_ARENAS.lock().push(IdleArena { base, warm, program: self.program });
+            IDLE_ARENAS.lock().push(IdleArena { base, fixed: low, warm, program: self.program });
         }
     }
 }
@@ -282,11 +318,42 @@ pub(super) fn reclaim(bytes: usize) -> usize {
             if arenas.is_empty() { None } else { Some(arenas.remove(0)) }
         };
         let Some(mut arena) = arena else { break };
-        done += arena.warm.release(arena.base..arena.base + ARENA_SIZE);
-        let clean = arena.warm.missing(arena.base..arena.base + ARENA_SIZE);
-        with_range(|range| clean.into_iter().for_each(|part| { range.insert(part); }));
+        done += arena.give_up(arena.base..arena.base + ARENA_SIZE);
+        for part in core::mem::take(&mut arena.fixed) {
+            done += arena.give_up(part);
+        }
     }
     done
+}
+
+impl IdleArena {
+    /// Gives pages back to the host, and their addresses to everybody; gives the bytes.
+    fn give_up(&mut self, part: Range<usize>) -> usize {
+        let done = self.warm.release(part.clone());
+        // What the host did not take back holds old content and is never given out again.
+        let clean = self.warm.missing(part);
+        with_range(|range| clean.into_iter().for_each(|part| { range.insert(part); }));
+        done
+    }
+}
+
+/// Takes fixed addresses from an arena that waits for its program's next run. Says whether there was one.
+fn give_up_idle(wanted: &Range<usize>) -> bool {
+    let touches = |part: &Range<usize>| part.start < wanted.end && wanted.start < part.end;
+    let mut was_any = false;
+    loop {
+        let arena = {
+            let mut arenas = IDLE_ARENAS.lock();
+            let index = arenas.iter().position(|arena| arena.fixed.iter().any(touches));
+            index.map(|index| arenas.remove(index))
+        };
+        let Some(mut arena) = arena else { return was_any };
+        was_any = true;
+        for part in core::mem::take(&mut arena.fixed) {
+            arena.give_up(part);
+        }
+        IDLE_ARENAS.lock().insert(0, arena);
+    }
 }
 
 /// An arena for a program: one where it ran before, or, if many wait, the one that waited longest.
