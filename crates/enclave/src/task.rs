@@ -142,8 +142,9 @@ fn finish_switch() {
 /// `start` comes from `Task::new` and is used once.
 pub(crate) unsafe extern "C" fn task_start(start: *mut ()) -> ! {
     finish_switch();
+    // Taken apart, so that the box is freed: this function never returns.
     // SAFETY: the caller's promise.
-    let start = unsafe { Box::from_raw(start.cast::<Start>()) };
-    (start.body)();
+    let Start { body } = unsafe { *Box::from_raw(start.cast::<Start>()) };
+    body();
     crate::occlum_kernel_task_exit()
 }
