@@ -60,6 +60,7 @@ impl AddressSpace {
     /// is charged in full, so that a write never fails for it: ENOMEM if that does not fit.
     pub fn fork(self: &Arc<Self>) -> Result<Arc<AddressSpace>> {
         let group = Group::of(self)?;
+        note_group(self, &group);
         let turn = group.take_turn(self)?;
         // Nobody writes while pages change hands.
         group.shut(self);
@@ -75,14 +76,8 @@ impl AddressSpace {
 
     /// A space for a program that must be at `fixed`. It takes turns with others that are there.
     pub fn for_fixed(program: FileIdentity, fixed: Range<usize>) -> Result<Arc<AddressSpace>> {
-        if let Some(group) = group_at(&fixed)? {
-            let space = AddressSpace::from_parts(Parts {
-                overlay: Overlay::waiting(group.clone()),
-                ..Parts::new(Territory::vagrant(program))
-            });
-            if group.join(&space) {
-                return Ok(space);
-            }
+        if let Some(space) = join_at(program, &fixed)? {
+            return Ok(space);
         }
         let space = AddressSpace::from_parts(Parts::new(Territory::fixed(program)?));
         let first = Arc::downgrade(&space);
@@ -91,8 +86,8 @@ impl AddressSpace {
     }
 }
 
-/// The group of those who have fixed addresses; who has them alone founds one.
-fn group_at(fixed: &Range<usize>) -> Result<Option<Arc<Group>>> {
+/// A space in the group of those who have fixed addresses; who has them alone founds one.
+fn join_at(program: FileIdentity, fixed: &Range<usize>) -> Result<Option<Arc<AddressSpace>>> {
     let touches = |known: &Fixed| known.range.start < fixed.end && fixed.start < known.range.end;
     let (first, group) = {
         let mut known = FIXED.lock();
@@ -100,15 +95,25 @@ fn group_at(fixed: &Range<usize>) -> Result<Option<Arc<Group>>> {
         let Some(found) = known.iter().find(|known| touches(known)) else { return Ok(None) };
         (found.first.upgrade(), found.group.upgrade())
     };
-    if group.is_some() {
-        return Ok(group);
+    let group = match (group, &first) {
+        (Some(group), _) => group,
+        (None, Some(first)) => Group::of(first)?,
+        (None, None) => return Ok(None),
+    };
+    if let Some(first) = &first {
+        note_group(first, &group);
     }
-    let Some(first) = first else { return Ok(None) };
-    let group = Group::of(&first)?;
+    let overlay = Overlay::waiting(group.clone());
+    let space =
+        AddressSpace::from_parts(Parts { overlay, ..Parts::new(Territory::vagrant(program)) });
+    Ok(group.join(&space).then_some(space))
+}
+
+/// Whoever has fixed addresses has founded a group.
+fn note_group(first: &AddressSpace, group: &Arc<Group>) {
     for known in FIXED.lock().iter_mut().filter(|known| known.first.ptr_eq(&first.this)) {
-        known.group = Arc::downgrade(&group);
+        known.group = Arc::downgrade(group);
     }
-    Ok(Some(group))
 }
 
 impl Space {

@@ -103,9 +103,11 @@ impl Group {
         inner.overlay.saved.clear();
         let is_last = {
             let mut members = self.members.lock();
+            let before = members.list.len();
             members.list.retain(|(id, _)| *id != space.id);
             members.is_closed = members.list.is_empty();
-            members.is_closed
+            // One that came too late to join was none.
+            members.is_closed && before > 0
         };
         if is_last {
             self.wind_up(&mut inner, layout);
