@@ -3,7 +3,7 @@
 //! A woken task goes to the queue of the vCPU that wakes it, because it most often continues what
 //! that one just did (a pipe, a futex). It moves to another vCPU only when it has waited a while:
 //! an idle vCPU steals what is older than `STEAL_AFTER_CYCLES`, and a busy one wakes a parked vCPU when
-//! more than one task waits or one waits too long.
+//! more than one task waits or one waits for as long as waking takes.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -74,6 +74,9 @@ const RUNNING: u64 = 1 << 63;
 
 /// About 20 us at 2-3 GHz; the exact value does not matter.
 const STEAL_AFTER_CYCLES: u64 = 50_000;
+/// What a wait is worth to wake a parked vCPU: that costs about as much. A parent whose child executes a
+/// small program goes on here when the child has ended.
+const WAKE_AFTER_CYCLES: u64 = 150_000;
 /// How long an idle vCPU looks for work before it parks, in cycles.
 const SPIN_CYCLES: u64 = 100_000;
 
@@ -328,7 +331,7 @@ fn help_a_waiting_task(queue: &RunQueue) {
         let Some(tasks) = queue.tasks.try_lock() else { return };
         tasks.front().is_some_and(|task| {
             let waited = time::tsc().wrapping_sub(slot(task).queued_at.load(Ordering::Relaxed));
-            (STEAL_AFTER_CYCLES..u64::MAX / 2).contains(&waited)
+            (WAKE_AFTER_CYCLES..u64::MAX / 2).contains(&waited)
         })
     };
     if is_old {
