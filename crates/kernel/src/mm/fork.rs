@@ -17,12 +17,15 @@ use super::ranges::RangeSet;
 use super::space::{AddressSpace, Parts, Space};
 use super::territory::Territory;
 use super::vma::{OnFork, Prot, VmaSet};
-use crate::error::Result;
-use crate::sched::SpinLock;
+use crate::error::{Errno, Result, err};
+use crate::sched::{SpinLock, Waiter, timer};
 
 /// Pages written since the last fork are copied at once if they are no more than this: both sides
 /// will write them again, and a copy costs less than a fault.
 const EAGER_MAX: usize = 64 * PAGE_SIZE;
+/// How often, and how far apart, a program tries to get its addresses: 20 ms, in which any space ends.
+const TRIES: usize = 200;
+const TRY_AGAIN_NS: u64 = 100_000;
 /// A first write makes so much around it writable.
 const UNSHARE_SIZE: usize = 4 * PAGE_SIZE;
 
@@ -76,13 +79,26 @@ impl AddressSpace {
 
     /// A space for a program that must be at `fixed`. It takes turns with others that are there.
     pub fn for_fixed(program: FileIdentity, fixed: Range<usize>) -> Result<Arc<AddressSpace>> {
-        if let Some(space) = join_at(program, &fixed)? {
-            return Ok(space);
+        let whole = fixed.start & !(PAGE_SIZE - 1)..fixed.end.next_multiple_of(PAGE_SIZE);
+        for _ in 0..TRIES {
+            if let Some(space) = join_at(program, &fixed)? {
+                return Ok(space);
+            }
+            let mut territory = Territory::fixed(program)?;
+            if territory.can_claim(whole.clone()) && territory.claim(whole.clone()).is_ok() {
+                territory.give_back(whole);
+                let space = AddressSpace::from_parts(Parts::new(territory));
+                let first = Arc::downgrade(&space);
+                FIXED.lock().push(Fixed { range: fixed, first, group: Weak::new() });
+                return Ok(space);
+            }
+            // Its last owner is just ending, or a new one just beginning.
+            drop(territory);
+            let soon = timer::now_ns() + TRY_AGAIN_NS;
+            // Nothing else ends this wait.
+            let _ = Waiter::new().wait(Some(soon), false);
         }
-        let space = AddressSpace::from_parts(Parts::new(Territory::fixed(program)?));
-        let first = Arc::downgrade(&space);
-        FIXED.lock().push(Fixed { range: fixed, first, group: Weak::new() });
-        Ok(space)
+        err(Errno::ENOMEM, "addresses belong to another process")
     }
 }
 
