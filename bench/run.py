@@ -30,6 +30,8 @@ SHELL_TOOLS = [
     f"/usr/bin/{name}"
     for name in ("bash", "basename", "cat", "expr", "mkdir", "rm", "sed", "tr")
 ]
+# Programs of bench/programs that are linked statically.
+STATIC = ("exit0", "processes")
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,20 @@ MICRO_GOALS = {
     "posix_spawn+wait": Goal(0.3),
 }
 
+PROCESS_GOALS = {
+    "pipe ping-pong, two processes": Goal(0.25),
+    "pipe throughput, 4 KiB": Goal(1, is_upper=False),
+    "pipe throughput, 64 KiB": Goal(1, is_upper=False),
+    "unix socket throughput, 4 KiB": Goal(1, is_upper=False),
+    "unix socket throughput, 64 KiB": Goal(1, is_upper=False),
+}
+
+
+def cc1() -> str:
+    """The C compiler proper: a large program linked at fixed addresses."""
+    found = subprocess.run(["gcc", "-print-prog-name=cc1"], capture_output=True, text=True)
+    return found.stdout.strip()
+
 
 class Bench:
     """An instance with everything the rows need, and both ways to run a program."""
@@ -98,11 +114,13 @@ class Bench:
         self.binaries.mkdir()
         for source in PROGRAMS.glob("*.c"):
             target = self.binaries / source.stem
-            command = ["gcc", "-O2", "-o", str(target), str(source), "-lpthread"]
+            kind = ["-static-pie"] if source.stem in STATIC else []
+            command = ["gcc", "-O2", *kind, "-o", str(target), str(source), "-lpthread"]
             subprocess.run(command, check=True)
         self.occlum("new", str(self.instance), cwd=self.directory)
         image = self.instance / "image"
-        self.occlum("add", PYTHON, "/usr/bin/sqlite3", "/bin/true", "/bin/sh", *SHELL_TOOLS)
+        tools = [PYTHON, "/usr/bin/sqlite3", "/bin/true", "/bin/sh", cc1(), *SHELL_TOOLS]
+        self.occlum("add", *tools)
         self.occlum("add", *(str(path) for path in self.binaries.iterdir()))
         (image / "opt/bench").mkdir(parents=True, exist_ok=True)
         for extra in (PROGRAMS / "cpu.py", PROGRAMS / "speed.sql", PROGRAMS / "shell.sh"):
@@ -270,9 +288,169 @@ def alternately(
     return best
 
 
+def processes(bench: Bench) -> Iterator[Row]:
+    """Starting programs, and what processes say to each other."""
+    yield spawn(bench, "spawn of a static PIE", Goal(0.1), "exit0", "100")
+    yield spawn(bench, "spawn of a dynamic program", Goal(0.3), "/bin/true", "50")
+    yield spawn(bench, "start of cc1 --version", Goal(0.5), cc1(), "10", "--version")
+    for mode, unit in (("pingpong", "ns"), ("throughput", "MiB/s")):
+        native = figures(bench.native(str(bench.binaries / "processes"), mode))
+        ours = figures(bench.inside(bench.inside_path("processes"), mode))
+        for name, value in native.items():
+            yield Row(name, unit, value, ours[name], PROCESS_GOALS.get(name))
+
+
+def spawn(bench: Bench, name: str, goal: Goal, program: str, count: str, *arguments: str) -> Row:
+    is_ours = not program.startswith("/")
+    native_program = str(bench.binaries / program) if is_ours else program
+    program = bench.inside_path(program) if is_ours else program
+    native = bench.native(str(bench.binaries / "spawn"), count, native_program, *arguments)
+    ours = bench.inside(bench.inside_path("spawn"), count, program, *arguments)
+    return Row(name, "ns", figures(native)["spawn"], figures(ours)["spawn"], goal)
+
+
+def many(bench: Bench) -> Iterator[Row]:
+    """Many processes: at once, and one after the other with what is lost on the way."""
+    sleepers = 1000 if bench.quick else 10_000
+    spawns = 10_000 if bench.quick else 100_000
+    for command in (["sleepers", str(sleepers)], ["flat", str(spawns), bench.inside_path("exit0")]):
+        figures_inside, host = watched(bench, bench.inside_path("processes"), *command)
+        for name, value in figures_inside.items():
+            is_lost = "lost" in name
+            yield Row(name, "KiB" if is_lost else unit_of(name), None, value,
+                      Goal(4096) if is_lost else None)
+        yield Row(f"{command[0]}: mappings of the host", "", None, host.mappings, Goal(60_000))
+        yield Row(f"{command[0]}: resident at the host, first", "MiB", None, host.first_mib)
+        yield Row(f"{command[0]}: resident at the host, most", "MiB", None, host.most_mib)
+
+
+def unit_of(name: str) -> str:
+    return "ns" if "spawns" in name else "us"
+
+
+@dataclass
+class Host:
+    """What the host program had while it ran."""
+
+    mappings: float = 0
+    first_mib: float = 0
+    most_mib: float = 0
+
+    def look(self, process: Path) -> None:
+        try:
+            mappings = (process / "maps").read_text().count("\n")
+            resident = int((process / "statm").read_text().split()[1]) * 4 / 1024
+        except (OSError, IndexError):
+            return  # It has ended.
+        self.mappings = max(self.mappings, mappings)
+        self.most_mib = max(self.most_mib, resident)
+        self.first_mib = self.first_mib or resident
+
+
+def watched(bench: Bench, *command: str) -> tuple[dict[str, float], Host]:
+    host = Host()
+    arguments = [str(find_host()), "run", "--build-dir", "build", "--", *command]
+    with subprocess.Popen(arguments, cwd=bench.instance, stdout=subprocess.PIPE, text=True) as run:
+        time.sleep(0.5)
+        while run.poll() is None:
+            host.look(Path(f"/proc/{run.pid}"))
+            time.sleep(0.2)
+        assert run.stdout is not None
+        output = run.stdout.read()
+    if run.returncode:
+        raise SystemExit(f"bench: {command} inside ended with {run.returncode}")
+    return figures(output), host
+
+
+COMPILED_FILES = 10
+C_SOURCE = """#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+int part{0}(int argument) {{ char text[64]; snprintf(text, sizeof text, "%d", argument + {0});
+  return atoi(text) + (int)strlen(text); }}
+"""
+
+
+def compile_c(bench: Bench) -> Iterator[Row]:
+    """`make` and `gcc` build a program of ten files and a main."""
+    source = bench.directory / "compile"
+    source.mkdir()
+    names = [f"part{index}" for index in range(COMPILED_FILES)]
+    for index, name in enumerate(names):
+        (source / f"{name}.c").write_text(C_SOURCE.format(index))
+    declared = "".join(f"int {name}(int);" for name in names)
+    total = " + ".join(f"{name}(1)" for name in names)
+    (source / "main.c").write_text(f"{declared} int main(void) {{ return {total} == 0; }}\n")
+    objects = " ".join(f"{name}.o" for name in [*names, "main"])
+    rules = f"main: {objects}\n\tgcc -o main {objects}\n%.o: %.c\n\tgcc -O1 -c $<\n"
+    (source / "Makefile").write_text(rules)
+    instance = toolchain_instance(bench, source)
+    command = ["/bin/sh", "-c", TIMED_MAKE]
+    native = bench.native(*command, str(source))
+    inside = [str(find_host()), "run", "--build-dir", "build", "--", *command, "/opt/compile"]
+    ours = subprocess.run(inside, cwd=instance, check=True, capture_output=True, text=True).stdout
+    name = "make, ten C files"
+    yield Row(f"{name}, first time", "ms", figures(native)["first"], figures(ours)["first"])
+    yield Row(name, "ms", figures(native)["again"], figures(ours)["again"], Goal(1.1))
+
+
+# The best of four, since files are in the page cache on both sides from the second on.
+TIMED_MAKE = r"""
+rm -rf /tmp/occlum-c && cp -r "$0" /tmp/occlum-c && cd /tmp/occlum-c || exit
+best=
+for round in 0 1 2 3 4; do
+    rm -f *.o main
+    begin=$(date +%s%N) && make -s && end=$(date +%s%N) || exit
+    took=$(((end - begin) / 1000000))
+    if [ $round = 0 ]; then
+        printf 'first\t%d\n' $took
+    elif [ -z "$best" ] || [ $took -lt $best ]; then
+        best=$took
+    fi
+done
+printf 'again\t%d\n' $best
+"""
+
+
+TOOLS = ("make", "gcc", "as", "ld", "sh", "cp", "rm", "date")
+
+
+def toolchain_instance(bench: Bench, source: Path) -> Path:
+    instance = bench.directory / "toolchain"
+    bench.occlum("new", str(instance), cwd=bench.directory)
+    tools = [shutil.which(name) for name in TOOLS]
+    bench.occlum("add", *(tool for tool in tools if tool), cwd=instance)
+    for part in ("/usr/lib/gcc", "/usr/include", "/usr/lib/x86_64-linux-gnu"):
+        copy_tree(Path(part), instance / "image" / part.lstrip("/"))
+    shutil.copytree(source, instance / "image/opt/compile")
+    bench.occlum("build", "--sgx-mode", "SIM", cwd=instance)
+    return instance
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """What a C compiler reads: headers, programs, start files and linker scripts."""
+    wanted = (".h", ".o", ".a", ".so", "")
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.rglob("*"):
+        is_small = path.is_file() and path.stat().st_size < 50 << 20
+        is_needed = "x86_64-linux-gnu" not in source.name or path.name.startswith(LINKED)
+        if is_small and is_needed and path.suffix in wanted:
+            place = target / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.exists():
+                shutil.copy(path, place)
+
+
+# What of the library directory linking a C program needs.
+LINKED = ("crt", "Scrt", "gcrt", "libc", "libgcc", "ld-linux")
+
+
 GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "micro": micro,
     "fork": fork,
+    "processes": processes,
+    "many": many,
+    "compile": compile_c,
     "cpu": cpu,
     "sqlite": sqlite,
     "start": start,
