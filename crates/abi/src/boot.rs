@@ -168,6 +168,9 @@ pub struct Observation {
     pub calls: Vec<String>,
     /// Tell at the end which calls were met that are not supported ([`crate::ocall::Ocall::Report`]).
     pub reports_unsupported: bool,
+    /// A debugger looks on: tell where code is mapped ([`crate::ocall::Ocall::Mapped`]), and bring it into
+    /// memory before; debuggable enclaves only.
+    pub is_debugged: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -187,6 +187,8 @@ ocalls! {
     Trace = 82,
     /// (ptr, len) Text for the person, whatever the log level is.
     Report = 83,
+    /// (start, offset, ptr, len of the path) Code of a file stands at `start`, for a debugger.
+    Mapped = 84,
 }
 
 /// Largest address of a socket: `sizeof(struct sockaddr_in6)`.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 const USAGE: &str = "\
 usage: occlum-host run --build-dir DIR [--log-level LEVEL] [--trace-fd N] [--trace-calls NAME,...]
-           [--report-unsupported] [--] PROGRAM [ARGUMENT...]
+           [--report-unsupported] [--debug] [--] PROGRAM [ARGUMENT...]
        occlum-host serve --build-dir DIR [--log-level LEVEL] --socket PATH --ready-fd N [--grace-ms N]";
 
 const LEVELS: [(&str, LogLevel); 6] = [
@@ -135,6 +135,7 @@ impl Options {
                 self.trace = Some(descriptor(rest.next(), option)?);
             }
             "--trace-calls" => self.observation.calls = names(rest.next()),
+            "--debug" => self.observation.is_debugged = true,
             "--report-unsupported" => self.observation.reports_unsupported = true,
             _ => return Err(usage(&format!("unknown option {option}"))),
         }

@@ -68,8 +68,8 @@ fn bring_up(boot: Boot) {
 /// The host may look into debuggable enclaves only.
 fn observe(config: &BootConfig, request: &RunRequest) {
     let wanted = &request.observation;
-    if wanted.is_traced && !config.debuggable {
-        cannot_start("the enclave is not debuggable (metadata.debuggable), so it can't be traced");
+    if (wanted.is_traced || wanted.is_debugged) && !config.debuggable {
+        cannot_start("the enclave is not debuggable (metadata.debuggable), so nobody may look into it");
     }
     outside::observe(wanted.clone());
 }

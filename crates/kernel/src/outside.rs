@@ -82,6 +82,21 @@ pub fn is_traced() -> bool {
     IS_TRACED.load(Ordering::Relaxed)
 }
 
+/// Whether a debugger looks on.
+pub fn is_debugged() -> bool {
+    OBSERVATION.get().is_some_and(|wanted| wanted.is_debugged)
+}
+
+/// Tells the debugger that code of a file stands at `start`.
+pub fn tell_mapped(start: usize, offset: u64, path: &[u8]) {
+    let staging = host::staging();
+    let path = &path[..path.len().min(staging.size())];
+    hostcall::copy_out(&staging, path);
+    // Nothing depends on it.
+    let args = [start as u64, offset, staging.addr(), path.len() as u64, 0];
+    let _ = hostcall::checked(Ocall::Mapped, args, 0);
+}
+
 /// Whether the host wants to see the call with this name.
 pub fn is_call_wanted(name: &str) -> bool {
     let wanted = OBSERVATION.get();

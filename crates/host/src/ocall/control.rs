@@ -38,3 +38,16 @@ pub(super) fn report(call: &Call) -> Served {
     let _ = std::io::stderr().write_all(call.buffer(0)?);
     Ok(().into())
 }
+
+pub(super) fn mapped(call: &Call) -> Served {
+    let path = call.buffer(2)?;
+    occlum_debug_mapped(call.args[0], call.args[1], path.as_ptr(), path.len());
+    Ok(().into())
+}
+
+/// Where a debugger waits to hear of code: its breakpoint reads the arguments.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn occlum_debug_mapped(start: u64, offset: u64, path: *const u8, size: usize) {
+    std::hint::black_box((start, offset, path, size));
+}

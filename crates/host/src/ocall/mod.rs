@@ -148,6 +148,7 @@ fn dispatch(ocall: Ocall, call: &Call) -> Served {
         Ocall::Answer => control::answer(call),
         Ocall::Trace => control::trace(call),
         Ocall::Report => control::report(call),
+        Ocall::Mapped => control::mapped(call),
     }
 }
 

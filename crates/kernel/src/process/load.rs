@@ -13,10 +13,12 @@ use occlum_abi::Errno;
 use super::elf::{self, ElfError, HEADER_SIZE, Header, Kind, PROGRAM_HEADER_SIZE, Program, Segment};
 use crate::error::{Error, Result, err};
 use crate::mm::{AddressSpace, MapRequest, PAGE_SIZE, Placement, Prot};
+use crate::outside;
 use crate::user::{self, UserAddr};
 use crate::vfs::mount::MS_NOEXEC;
 use crate::vfs::flags::O_RDONLY;
 use crate::vfs::walk::{LastLink, Walker};
+use crate::vfs::mounts;
 use crate::vfs::{Attr, FsContext, Identity, Kind as FileKind, OpenFile, Path, Sink, access};
 
 /// Scripts that name scripts: deeper is ELOOP.
@@ -214,7 +216,12 @@ impl Binary {
             let offset = segment.offset - (address - start) as u64;
             let file = self.file.mappable()?;
             let request = MapRequest::file(file, offset, anonymous - start, prot);
-            space.map(MapRequest { is_program: true, ..request.fixed_at(start) })?;
+            // A debugger changes code that is there.
+            let is_shown = outside::is_debugged() && segment.flags & elf::PF_X != 0;
+            space.map(MapRequest { is_program: true, is_populated: is_shown, ..request.fixed_at(start) })?;
+            if let Some(path) = self.file.path().filter(|_| is_shown) {
+                outside::tell_mapped(start, offset, &path.name(&mounts::root()).text);
+            }
         }
         if end > anonymous {
             space.map(MapRequest::anonymous(end - anonymous, prot).fixed_at(anonymous))?;

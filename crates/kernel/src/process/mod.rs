@@ -25,6 +25,7 @@
 pub mod clone;
 mod cpuid;
 pub mod credentials;
+mod debug;
 pub mod elf;
 pub mod exec;
 pub mod exit;

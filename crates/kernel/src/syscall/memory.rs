@@ -7,8 +7,10 @@ use crate::error::{Errno, Result, err};
 use crate::mm::{
     Advice, Backing, Fixed, ForkAdvice, MapRequest, MappableFile, Move, PAGE_SIZE, Placement, Prot, Sharing,
 };
+use crate::outside;
 use crate::user;
 use crate::vfs::mount::MS_NOEXEC;
+use crate::vfs::mounts;
 use crate::vfs::{Kind, OpenFile};
 
 pub(super) const CALLS: &[Syscall] = &[
@@ -64,6 +66,7 @@ fn sys_mmap(call: &mut Call<'_>) -> Result<usize> {
         return err(Errno::ENOMEM, "no pool of huge pages");
     }
     let addr = call.size(0);
+    let is_shown = outside::is_debugged() && is_code(flags, call.args[2]);
     let request = MapRequest {
         addr: (addr != 0 || is_fixed(flags)).then_some(addr),
         size: call.size(1),
@@ -74,7 +77,8 @@ fn sys_mmap(call: &mut Call<'_>) -> Result<usize> {
         grows_down: flags & MAP_GROWSDOWN != 0,
         is_stack: flags & MAP_STACK != 0,
         is_unreserved: flags & MAP_NORESERVE != 0,
-        is_populated: flags & (MAP_POPULATE | MAP_LOCKED) != 0,
+        // A debugger changes code that is there.
+        is_populated: is_shown || flags & (MAP_POPULATE | MAP_LOCKED) != 0,
         is_locked: flags & MAP_LOCKED != 0,
         ..MapRequest::default()
     };
@@ -84,7 +88,23 @@ fn sys_mmap(call: &mut Call<'_>) -> Result<usize> {
         let file = call.thread.files().get_content(call.int(4))?;
         of_file(request, flags, &file, offset)?
     };
-    call.thread.space().map(request)
+    let start = call.thread.space().map(request)?;
+    if is_shown {
+        show_code(call, start, offset)?;
+    }
+    Ok(start)
+}
+
+fn is_code(flags: u64, prot: u64) -> bool {
+    flags & MAP_ANONYMOUS == 0 && Prot::from_bits(prot).contains(Prot::EXEC)
+}
+
+fn show_code(call: &Call<'_>, start: usize, offset: u64) -> Result<()> {
+    let file = call.thread.files().get_content(call.int(4))?;
+    if let Some(path) = file.path() {
+        outside::tell_mapped(start, offset, &path.name(&mounts::root()).text);
+    }
+    Ok(())
 }
 
 fn is_fixed(flags: u64) -> bool {
