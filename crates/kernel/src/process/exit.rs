@@ -14,18 +14,26 @@ use crate::outside;
 use crate::sched::{self, timer};
 use crate::signal::action::{SA_NOCLDSTOP, SA_NOCLDWAIT, SIG_IGN};
 use crate::signal::deliver;
-use crate::signal::info::{CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED};
+use crate::signal::info::{CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED};
 use crate::signal::{SigInfo, Signal, send_to_process};
 use crate::user::{self, UserAddr};
+
+/// Bit of a wait status: a core was dumped.
+const CORE_DUMPED: u32 = 0x80;
 
 /// The wait status of a process that called exit.
 pub fn exited(code: i32) -> u32 {
     (code as u32 & 0xff) << 8
 }
 
-/// The wait status of a process that a signal ended. No core is ever dumped, so none is claimed.
+/// The wait status of a process that a signal ended.
 pub fn killed(signal: Signal) -> u32 {
     signal.number() as u32
+}
+
+/// The same where a core was dumped.
+pub fn dumped(signal: Signal) -> u32 {
+    killed(signal) | CORE_DUMPED
 }
 
 /// Ends a process by a signal that can't be caught.
@@ -127,7 +135,8 @@ pub(super) fn describe(status: u32) -> (i32, i32) {
     if signal == 0 {
         return (CLD_EXITED, (status >> 8 & 0xff) as i32);
     }
-    (CLD_KILLED, signal as i32)
+    let code = if status & CORE_DUMPED != 0 { CLD_DUMPED } else { CLD_KILLED };
+    (code, signal as i32)
 }
 
 /// News about a process for its parent: SIGCHLD (or what it asked for) and a wake-up.

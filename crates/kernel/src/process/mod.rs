@@ -6,6 +6,7 @@
 //! - [`user_loop`]: a thread's life: run user code, serve what it traps for, repeat
 //! - [`clone`], [`exec`], [`exit`], [`wait`]: how they come and go
 //! - [`programs`]: those that the host asked to start
+//! - [`core`]: what a crashed program leaves
 //! - [`elf`], [`load`], [`stack`]: from a file to a program that runs
 //! - `cpuid`: an instruction that is served like a system call
 //! - [`credentials`], [`limits`], [`usage`]: what a process may do, and has used
@@ -23,6 +24,7 @@
 //! usage, names). Nothing that can free an address space or a file is dropped under any of them.
 
 pub mod clone;
+pub mod core;
 mod cpuid;
 pub mod credentials;
 mod debug;

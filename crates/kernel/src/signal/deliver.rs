@@ -11,7 +11,7 @@ use crate::error::Restart;
 use crate::mm;
 use crate::outside;
 use crate::process::tree::{self, Report};
-use crate::process::{Process, Thread, Work, exit};
+use crate::process::{Process, Thread, Work, core, exit};
 use crate::sched::{run, timer};
 
 /// A system call that a signal interrupted.
@@ -87,14 +87,15 @@ fn act(
             DefaultAction::Terminate => process.begin_exit(exit::killed(signal)),
             DefaultAction::Core => {
                 report_crash(thread, context, signal, info);
-                process.begin_exit(exit::killed(signal));
+                let has_core = core::dump(thread, context, signal, info);
+                process.begin_exit(if has_core { exit::dumped(signal) } else { exit::killed(signal) });
             }
         },
         _ => call_handler(thread, context, call.take(), signal, info, &action),
     }
 }
 
-/// A line that says which program crashed and where: there is no core file to look at.
+/// A line that says which program crashed and where.
 fn report_crash(thread: &Thread, context: &UserContext, signal: Signal, info: &SigInfo) {
     occlum_enclave::log!(
         Warn,
