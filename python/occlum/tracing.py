@@ -99,23 +99,58 @@ def run(
     ``calls`` names those that are wanted, all if empty. Gives the exit status.
     """
     read_end, write_end = os.pipe()
-    lock = instance.hold_lock()
-    arguments = [str(toolchain.host()), "run", "--build-dir", str(instance.build.root)]
-    arguments += ["--log-level", log_level, "--trace-fd", str(write_end)]
+    options = ["--trace-fd", str(write_end)]
     if calls:
-        arguments += ["--trace-calls", ",".join(calls)]
+        options += ["--trace-calls", ",".join(calls)]
     try:
-        host = subprocess.Popen(
-            [*arguments, "--", *command], cwd=instance.root, pass_fds=(lock, write_end)
-        )
+        host = _spawn(instance, command, options, write_end, log_level)
+    except BaseException:
+        os.close(read_end)
+        raise
     finally:
         os.close(write_end)
-        os.close(lock)
     with _Relay(host), os.fdopen(read_end, "rb") as lines:
         for raw in lines:
             if line := parse(raw):
                 listen(line)
-        status = host.wait()
+        return _status(host)
+
+
+def run_host(
+    instance: Instance,
+    command: Sequence[str],
+    options: Sequence[str],
+    descriptor: int,
+    *,
+    log_level: str = "off",
+) -> int:
+    """Run a program with options of the host program, which gets the descriptor too.
+
+    Gives the exit status.
+    """
+    host = _spawn(instance, command, options, descriptor, log_level)
+    with _Relay(host):
+        return _status(host)
+
+
+def _spawn(
+    instance: Instance,
+    command: Sequence[str],
+    options: Sequence[str],
+    descriptor: int,
+    log_level: str,
+) -> subprocess.Popen[bytes]:
+    lock = instance.hold_lock()
+    arguments = [str(toolchain.host()), "run", "--build-dir", str(instance.build.root)]
+    arguments += ["--log-level", log_level, *options, "--", *command]
+    try:
+        return subprocess.Popen(arguments, cwd=instance.root, pass_fds=(lock, descriptor))
+    finally:
+        os.close(lock)
+
+
+def _status(host: subprocess.Popen[bytes]) -> int:
+    status = host.wait()
     return 128 - status if status < 0 else status
 
 

@@ -187,7 +187,8 @@ ocalls! {
     Trace = 82,
     /// (ptr, len) Text for the person, whatever the log level is.
     Report = 83,
-    /// (start, offset, ptr, len of the path) Code of a file stands at `start`, for a debugger.
+    /// (start, offset, ptr, len of the path, process id | [`MAPPED_AS_PROGRAM`]) Code of a file stands at
+    /// `start`, for a debugger or a profile.
     Mapped = 84,
 }
 
@@ -241,6 +242,9 @@ pub struct HostInterfaceAddress {
     pub hardware_address: [u8; 6],
     pub hardware: u16,
 }
+
+/// In the process id of `Mapped`: the process starts to execute a program, which this is a part of.
+pub const MAPPED_AS_PROGRAM: u64 = 1 << 32;
 
 /// With the permissions of `Protect`: the pages will be used at once, so bring all of them into memory
 /// now, which costs less than a fault for each. Writable pages only; advice, not a promise.
@@ -324,4 +328,6 @@ pub struct SharedPage {
     pub parked: AtomicU64,
     /// 1 while requests of the host wait to be taken. A hint only.
     pub requests: AtomicU32,
+    /// The process whose thread vCPU v runs; set by the kernel while a debugger or a profile looks on.
+    pub running: [AtomicU32; crate::layout::MAX_VCPUS],
 }

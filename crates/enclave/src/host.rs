@@ -324,6 +324,13 @@ pub fn want_tick(wanted: bool) {
     }
 }
 
+/// Tells the host which process this vCPU runs, for a debugger or a profile.
+pub fn publish_running(process: u32) {
+    if let Some(shared) = shared() {
+        shared.running[vcpu::index()].store(process, Ordering::Relaxed);
+    }
+}
+
 /// Whether the host says that requests wait. A hint, asked often.
 pub fn has_requests() -> bool {
     shared().is_some_and(|shared| shared.requests.load(Ordering::Relaxed) != 0)

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 const USAGE: &str = "\
 usage: occlum-host run --build-dir DIR [--log-level LEVEL] [--trace-fd N] [--trace-calls NAME,...]
-           [--report-unsupported] [--debug] [--] PROGRAM [ARGUMENT...]
+           [--report-unsupported] [--debug] [--profile-fd N]
+           [--] PROGRAM [ARGUMENT...]
        occlum-host serve --build-dir DIR [--log-level LEVEL] --socket PATH --ready-fd N [--grace-ms N]";
 
 const LEVELS: [(&str, LogLevel); 6] = [
@@ -33,6 +34,8 @@ pub struct Run {
     pub observation: Observation,
     /// Where the trace is written; otherwise to standard error.
     pub trace: Option<OwnedFd>,
+    /// Where samples are written.
+    pub profile: Option<OwnedFd>,
 }
 
 /// An instance that stays up.
@@ -78,6 +81,7 @@ fn parse_run(mut arguments: impl Iterator<Item = OsString>) -> Result<Run, Error
         arguments: arguments.map(OsString::into_vec).collect(),
         service: None,
         trace: options.trace.take(),
+        profile: options.profile.take(),
         observation: options.observation,
     })
 }
@@ -103,6 +107,7 @@ fn parse_serve(mut arguments: impl Iterator<Item = OsString>) -> Result<Run, Err
             grace_ms: options.grace_ms.unwrap_or(GRACE_MS),
         }),
         trace: options.trace.take(),
+        profile: options.profile.take(),
         observation: options.observation,
     })
 }
@@ -116,6 +121,7 @@ struct Options {
     grace_ms: Option<u64>,
     observation: Observation,
     trace: Option<OwnedFd>,
+    profile: Option<OwnedFd>,
 }
 
 impl Options {
@@ -135,6 +141,10 @@ impl Options {
                 self.trace = Some(descriptor(rest.next(), option)?);
             }
             "--trace-calls" => self.observation.calls = names(rest.next()),
+            "--profile-fd" => {
+                self.observation.is_debugged = true;
+                self.profile = Some(descriptor(rest.next(), option)?);
+            }
             "--debug" => self.observation.is_debugged = true,
             "--report-unsupported" => self.observation.reports_unsupported = true,
             _ => return Err(usage(&format!("unknown option {option}"))),

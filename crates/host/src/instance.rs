@@ -8,6 +8,7 @@ use crate::memory::Mapping;
 use crate::ocall::files::Files;
 use crate::ocall::park::Parking;
 use crate::ocall::time::Clock;
+use crate::profile::Profile;
 use crate::requests::Requests;
 use crate::sys;
 use crate::ticker::Ticker;
@@ -32,6 +33,7 @@ pub struct Instance {
     pub requests: Requests,
     /// Where the trace goes.
     pub trace: Option<File>,
+    pub profile: Option<Profile>,
     /// By vCPU.
     pub counters: Vec<Counters>,
     image: Mapping,
@@ -61,6 +63,7 @@ impl Instance {
             ticker: Ticker::default(),
             requests: Requests::default(),
             trace: run.trace.take().map(File::from),
+            profile: run.profile.take().map(File::from).map(Profile::new),
             request: request(run)?,
             counters: std::iter::repeat_with(Counters::default)
                 .take(vcpus)

@@ -5,7 +5,7 @@
 //! - [`ocall`]: what the enclave's kernel asks for; [`ticker`]: what makes it switch tasks;
 //!   [`terminal`]: left as it was found
 //! - [`requests`]: what is asked of the kernel; [`signals`] and [`server`] are who asks
-//! - [`counters`]: how often the enclave was left
+//! - [`counters`]: how often the enclave was left; [`profile`]: where it was then
 //! - [`cpu`]: the SGX CPU (in software)
 //! - [`memory`]: the enclave's range and memory shared with it; [`sys`], [`net`]: system calls without a
 //!   wrapper
@@ -21,6 +21,7 @@ pub mod loader;
 pub mod memory;
 pub mod net;
 pub mod ocall;
+pub mod profile;
 pub mod requests;
 pub mod server;
 pub mod signals;

@@ -4,7 +4,7 @@ use occlum_host::args;
 use occlum_host::error::{EXIT_STATUS, Error};
 use occlum_host::instance::Instance;
 use occlum_host::ocall::time::Clock;
-use occlum_host::{loader, server, signals, sys, vcpu};
+use occlum_host::{loader, profile, server, signals, sys, vcpu};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -40,6 +40,9 @@ fn run() -> Result<(), Error> {
         }
         None => spawn(move || signals::forward(&for_thread, &signals))?,
     }
+    if instance.profile.is_some() {
+        profile::start(&instance).map_err(|_| thread_error())?;
+    }
     Ok(vcpu::run_all(&instance)?)
 }
 
@@ -48,8 +51,12 @@ fn spawn(body: impl FnOnce() -> std::convert::Infallible + Send + 'static) -> Re
     let started = std::thread::Builder::new()
         .name("signals".into())
         .spawn(body);
-    started.map(drop).map_err(|_| Error::System {
+    started.map(drop).map_err(|_| thread_error())
+}
+
+fn thread_error() -> Error {
+    Error::System {
         what: "thread",
         errno: rustix::io::Errno::AGAIN,
-    })
+    }
 }

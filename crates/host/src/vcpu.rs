@@ -53,8 +53,11 @@ fn serve(cpu: &mut impl Cpu, instance: &Arc<Instance>, vcpu: usize) -> Result<()
     let mut interrupted = 0;
     let mut exit = cpu.enter(&mut registers)?;
     loop {
-        if matches!(exit, Exit::Aex(_)) {
+        if let Exit::Aex(cause) = &exit {
             instance.counters[vcpu].count_aex();
+            if interrupted == 0 && cause.is_interrupt() {
+                note_place(instance, vcpu, cpu);
+            }
         }
         exit = match exit {
             Exit::Eexit if registers.rdi == Ocall::Resume as u64 && interrupted > 0 => {
@@ -73,6 +76,15 @@ fn serve(cpu: &mut impl Cpu, instance: &Arc<Instance>, vcpu: usize) -> Result<()
             Exit::Aex(cause) if cause.is_interrupt() => cpu.resume(&mut registers)?,
             Exit::Aex(cause) => stop(&describe(&cause, cpu)),
         };
+    }
+}
+
+/// For the profile: where the vCPU was interrupted first.
+fn note_place(instance: &Instance, vcpu: usize, cpu: &impl Cpu) {
+    if let Some(profile) = &instance.profile
+        && let Some(saved) = cpu.saved_registers(0)
+    {
+        profile.sample(instance, vcpu, saved.rip.get());
     }
 }
 

@@ -45,6 +45,7 @@ fn turn() -> (MutexGuard<'static, ()>, Kernel) {
             service: None,
             observation: Default::default(),
             trace: None,
+            profile: None,
         };
         let image = Mapping::anonymous(4096).unwrap();
         Arc::new(Instance::new(enclave, image, run, time::Clock::start()).unwrap())

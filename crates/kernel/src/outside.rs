@@ -65,6 +65,7 @@ pub fn take_request() -> Option<Numbered> {
 /// What the host wants to observe; set once, if the builder lets it.
 static OBSERVATION: Once<Observation> = Once::new();
 static IS_TRACED: AtomicBool = AtomicBool::new(false);
+static IS_DEBUGGED: AtomicBool = AtomicBool::new(false);
 
 /// Calls that can't succeed here, with how often they were made, by number.
 static UNSUPPORTED: Mutex<BTreeMap<usize, (&'static str, u64)>> = Mutex::new(BTreeMap::new());
@@ -74,6 +75,7 @@ static UNSUPPORTED: Mutex<BTreeMap<usize, (&'static str, u64)>> = Mutex::new(BTr
 pub fn observe(wanted: Observation) {
     let wanted = OBSERVATION.call_once(|| wanted);
     IS_TRACED.store(wanted.is_traced, Ordering::Release);
+    IS_DEBUGGED.store(wanted.is_debugged, Ordering::Release);
 }
 
 /// Whether system calls are told to the host.
@@ -82,18 +84,20 @@ pub fn is_traced() -> bool {
     IS_TRACED.load(Ordering::Relaxed)
 }
 
-/// Whether a debugger looks on.
+/// Whether a debugger or a profile looks on.
+#[inline]
 pub fn is_debugged() -> bool {
-    OBSERVATION.get().is_some_and(|wanted| wanted.is_debugged)
+    IS_DEBUGGED.load(Ordering::Relaxed)
 }
 
 /// Tells the debugger that code of a file stands at `start`.
-pub fn tell_mapped(start: usize, offset: u64, path: &[u8]) {
+/// `process` is its id, with `MAPPED_AS_PROGRAM` for a program that is about to be executed.
+pub fn tell_mapped(start: usize, offset: u64, path: &[u8], process: u64) {
     let staging = host::staging();
     let path = &path[..path.len().min(staging.size())];
     hostcall::copy_out(&staging, path);
     // Nothing depends on it.
-    let args = [start as u64, offset, staging.addr(), path.len() as u64, 0];
+    let args = [start as u64, offset, staging.addr(), path.len() as u64, process];
     let _ = hostcall::checked(Ocall::Mapped, args, 0);
 }
 

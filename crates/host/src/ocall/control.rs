@@ -41,6 +41,9 @@ pub(super) fn report(call: &Call) -> Served {
 
 pub(super) fn mapped(call: &Call) -> Served {
     let path = call.buffer(2)?;
+    if let Some(profile) = &call.instance.profile {
+        profile.mapped(call.args[0], call.args[1], call.args[4], path);
+    }
     occlum_debug_mapped(call.args[0], call.args[1], path.as_ptr(), path.len());
     Ok(().into())
 }

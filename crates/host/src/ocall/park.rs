@@ -136,6 +136,13 @@ impl Parking {
         }
     }
 
+    /// Interrupts a vCPU that is in the enclave, or on its way.
+    pub fn interrupt_if_awake(&self, vcpu: usize) {
+        if self.seats[vcpu].state.load(Ordering::Acquire) == AWAKE {
+            self.interrupt(vcpu);
+        }
+    }
+
     /// Makes a vCPU look around, whatever it does: at once in the enclave, or before it next parks.
     pub fn rouse(&self, vcpu: usize) {
         self.wake(vcpu);

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use occlum_abi::Errno;
+use occlum_abi::ocall::MAPPED_AS_PROGRAM;
 
 use super::elf::{self, ElfError, HEADER_SIZE, Header, Kind, PROGRAM_HEADER_SIZE, Program, Segment};
 use crate::error::{Error, Result, err};
@@ -220,7 +221,9 @@ impl Binary {
             let is_shown = outside::is_debugged() && segment.flags & elf::PF_X != 0;
             space.map(MapRequest { is_program: true, is_populated: is_shown, ..request.fixed_at(start) })?;
             if let Some(path) = self.file.path().filter(|_| is_shown) {
-                outside::tell_mapped(start, offset, &path.name(&mounts::root()).text);
+                let process = super::current().map_or(0, |thread| thread.process().pid());
+                let process = u64::from(process) | MAPPED_AS_PROGRAM;
+                outside::tell_mapped(start, offset, &path.name(&mounts::root()).text, process);
             }
         }
         if end > anonymous {

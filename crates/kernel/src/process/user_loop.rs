@@ -7,11 +7,12 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use occlum_abi::layout::MAX_VCPUS;
 use occlum_enclave::user::{Exception, Trap, UserContext};
-use occlum_enclave::{log, vcpu};
+use occlum_enclave::{host, log, vcpu};
 
 use super::{Thread, Work, cpuid, debug, exit, thread};
 use crate::error::{Restart, Result};
 use crate::mm::{FaultOutcome, residency};
+use crate::outside;
 use crate::sched::{self, run};
 use crate::signal::deliver::{self, Interrupted, Next};
 use crate::signal::{Signal, fault};
@@ -57,6 +58,9 @@ fn live(mut thread: Arc<Thread>, mut context: Box<UserContext>) {
             continue;
         }
         run::before_user();
+        if outside::is_debugged() {
+            host::publish_running(thread.process().pid());
+        }
         interrupted = match context.run() {
             Trap::Syscall => serve(&thread, &mut context),
             Trap::Cpuid => {

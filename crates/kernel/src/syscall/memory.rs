@@ -102,7 +102,8 @@ fn is_code(flags: u64, prot: u64) -> bool {
 fn show_code(call: &Call<'_>, start: usize, offset: u64) -> Result<()> {
     let file = call.thread.files().get_content(call.int(4))?;
     if let Some(path) = file.path() {
-        outside::tell_mapped(start, offset, &path.name(&mounts::root()).text);
+        let process = call.thread.process().pid().into();
+        outside::tell_mapped(start, offset, &path.name(&mounts::root()).text, process);
     }
     Ok(())
 }

@@ -31,6 +31,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "stop": "End all programs and the started enclave.",
     },
     "Looking inside": {
+        "profile": "Run PROGRAM as occlum run does and tell where time goes in the enclave.",
         "gdb": "Run PROGRAM in an enclave of the simulated CPU under GDB.",
         "trace": "Run PROGRAM as occlum run does and print its system calls.",
     },
