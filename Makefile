@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find crates python Cargo.toml Cargo.lock pyproject.toml \
 	-name target -prune -o -name __pycache__ -prune -o -type f -print)
 
-.PHONY: help install demo test storage-soak lint bench fork-soak clean
+.PHONY: help install demo test storage-soak lint bench fork-soak network-soak clean
 
 help:
 	@echo "make demo     build, install into $(VENV), and run real programs in an enclave"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint     formatting, types and the style ratchet"
 	@echo "make bench    the benchmark table"
 	@echo "make fork-soak  thousands of random forking programs (SEEDS=5000)"
+	@echo "make network-soak  ten thousand connects, resets and half-closes"
 	@echo "make clean    remove $(VENV) and build output"
 
 install: $(VENV)/installed
@@ -54,6 +55,9 @@ bench: install
 SEEDS ?= 5000
 fork-soak: install
 	$(BIN)/python bench/fork_soak.py $(SEEDS)
+
+network-soak: install
+	$(BIN)/python bench/network_soak.py
 
 clean:
 	rm -rf $(VENV) target crates/boot/target

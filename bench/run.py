@@ -22,13 +22,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import network
+
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "programs"
 OCCLUM = [str(Path(sysconfig.get_path("scripts")) / "occlum")]
 PYTHON = "/usr/bin/python3"
 SHELL_TOOLS = [
-    f"/usr/bin/{name}"
-    for name in ("bash", "basename", "cat", "expr", "mkdir", "rm", "sed", "tr")
+    f"/usr/bin/{name}" for name in ("bash", "basename", "cat", "expr", "mkdir", "rm", "sed", "tr")
 ]
 # Programs of bench/programs that are linked statically.
 STATIC = ("exit0", "processes")
@@ -223,10 +224,20 @@ def read(bench: Bench) -> Iterator[Row]:
     data = bench.instance / "image/opt/bench/data"
     native = figures(bench.native(str(bench.binaries / "readfile"), str(data)))
     ours = figures(bench.inside(bench.inside_path("readfile"), "/opt/bench/data"))
-    yield Row("cached read, 100 MB file", "MiB/s", native["cached read"], ours["cached read"],
-              Goal(0.9, is_upper=False))
-    yield Row("first read (verified)", "MiB/s", native["cached read"], ours["first read"],
-              Goal(0.3, is_upper=False))
+    yield Row(
+        "cached read, 100 MB file",
+        "MiB/s",
+        native["cached read"],
+        ours["cached read"],
+        Goal(0.9, is_upper=False),
+    )
+    yield Row(
+        "first read (verified)",
+        "MiB/s",
+        native["cached read"],
+        ours["first read"],
+        Goal(0.3, is_upper=False),
+    )
 
 
 def build(bench: Bench) -> Iterator[Row]:
@@ -239,8 +250,9 @@ def build(bench: Bench) -> Iterator[Row]:
     begin = time.perf_counter()
     bench.occlum("build", "--sgx-mode", "SIM", cwd=instance)
     took = time.perf_counter() - begin
-    yield Row("build of a 500 MB image", "MB/s", None, 500 * 1.048576 / took,
-              Goal(200, is_upper=False))
+    yield Row(
+        "build of a 500 MB image", "MB/s", None, 500 * 1.048576 / took, Goal(200, is_upper=False)
+    )
     begin = time.perf_counter()
     bench.occlum("build", "--sgx-mode", "SIM", cwd=instance)
     yield Row("build with nothing changed", "s", None, time.perf_counter() - begin, Goal(1))
@@ -257,9 +269,7 @@ TURN_GOAL = Goal(20_000)
 
 
 def fork(bench: Bench) -> Iterator[Row]:
-    native, ours = alternately(
-        bench, [str(bench.binaries / "fork")], [bench.inside_path("fork")]
-    )
+    native, ours = alternately(bench, [str(bench.binaries / "fork")], [bench.inside_path("fork")])
     for name, value in native.items():
         if name == TURN:
             yield Row(name, "ns", None, ours[name], TURN_GOAL)
@@ -445,6 +455,11 @@ def copy_tree(source: Path, target: Path) -> None:
 LINKED = ("crt", "Scrt", "gcrt", "libc", "libgcc", "ld-linux")
 
 
+def servers(bench: Bench) -> Iterator[Row]:
+    for row in network.rows(bench.directory, OCCLUM):
+        yield Row(row.name, row.unit, row.native, row.ours, Goal(row.goal, is_upper=False))
+
+
 GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "micro": micro,
     "fork": fork,
@@ -456,6 +471,7 @@ GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "start": start,
     "read": read,
     "build": build,
+    "network": servers,
 }
 
 
