@@ -128,6 +128,9 @@ static void basics(void) {
     close(s[1]);
     wait_for(s[0], POLLHUP);
     ready("closed with unread data", s[0]);
+    struct sockaddr_in reset_peer;
+    socklen_t reset_size = sizeof reset_peer;
+    show("getpeername", getpeername(s[0], (void *)&reset_peer, &reset_size));
     show("read", read(s[0], buf, 1));
     show("read", read(s[0], buf, 1));
     show("write", send(s[0], "x", 1, MSG_NOSIGNAL));

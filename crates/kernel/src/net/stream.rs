@@ -38,6 +38,8 @@ pub struct Connection {
     lanes: [Lane; 2],
     /// SO_ERROR of end n; 0 for none.
     errors: [AtomicI32; 2],
+    /// One end was closed by a reset.
+    is_reset: AtomicBool,
     manners: Manners,
 }
 
@@ -92,6 +94,7 @@ pub fn pair(manners: Manners, capacities: [usize; 2]) -> (End, End) {
     let connection = Arc::new(Connection {
         lanes: [Lane::new(capacities[1]), Lane::new(capacities[0])],
         errors: [AtomicI32::new(0), AtomicI32::new(0)],
+        is_reset: AtomicBool::new(false),
         manners,
     });
     (End::new(connection.clone(), 0), End::new(connection, 1))
@@ -224,6 +227,11 @@ impl End {
         Errno::from_raw(error.swap(0, Ordering::Relaxed))
     }
 
+    /// The other end was closed by a reset: there is no connection any more.
+    pub fn is_reset(&self) -> bool {
+        self.connection.is_reset.load(Ordering::Relaxed)
+    }
+
     fn set_error(&self, side: usize, errno: Errno) {
         self.connection.errors[side].store(errno as i32, Ordering::Relaxed);
     }
@@ -306,6 +314,7 @@ impl Drop for End {
         let has_unread = self.incoming().forget_content();
         let is_reset = has_unread || self.aborts.load(Ordering::Relaxed);
         if is_reset {
+            self.connection.is_reset.store(true, Ordering::Relaxed);
             self.set_error(1 - self.side, Errno::ECONNRESET);
         }
         if self.connection.manners == Manners::Tcp && !is_reset {

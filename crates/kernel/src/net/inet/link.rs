@@ -30,6 +30,7 @@ impl Link {
     /// ENOTCONN.
     pub fn peer(&self) -> Result<SocketAddr> {
         match self {
+            Link::Inside { end, .. } if end.is_reset() => err(Errno::ENOTCONN, "reset by the peer"),
             Link::Inside { peer, .. } => Ok(*peer),
             Link::Outside(outside) => outside.peer(),
         }
