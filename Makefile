@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find crates python Cargo.toml Cargo.lock pyproject.toml \
 	-name target -prune -o -name __pycache__ -prune -o -type f -print)
 
-.PHONY: help install demo test storage-soak lint bench fork-soak network-soak clean
+.PHONY: help install demo test storage-soak kill-soak lint bench fork-soak network-soak clean
 
 help:
 	@echo "make demo     build, install into $(VENV), and run real programs in an enclave"
 	@echo "make test     every test"
 	@echo "make storage-soak  the store: each bit flipped, thousands of power cuts (minutes)"
+	@echo "make kill-soak  kill -9 under sqlite writers, 200 times (minutes)"
 	@echo "make install  build and install into $(VENV)"
 	@echo "make lint     formatting, types and the style ratchet"
 	@echo "make bench    the benchmark table"
@@ -43,6 +44,9 @@ test: install
 
 storage-soak:
 	STORE_EACH_BIT=1 STORE_CRASHES=10000 cargo test --release --locked -p occlum-storage --test store
+
+kill-soak: install
+	OCCLUM_KILLS=100 $(BIN)/python -m pytest tests/cli/test_lasting.py -k kill_9
 
 lint: install
 	$(BIN)/ruff check python tests tools bench

@@ -240,6 +240,69 @@ def read(bench: Bench) -> Iterator[Row]:
     )
 
 
+FILE_GOALS = {
+    # What, unit, goal beside ext4, goal beside gocryptfs.
+    "sequential write": ("MiB/s", 0.5, 2.0),
+    "sequential read": ("MiB/s", 0.5, 2.0),
+    "random 4 KiB write": ("1/s", 1.0, 5.0),
+    "random 4 KiB read": ("1/s", 0.5, None),
+    "create small files": ("1/s", 0.5, None),
+    "stat small files": ("1/s", 0.5, None),
+    "unlink small files": ("1/s", 0.5, None),
+    "sqlite inserts": ("1/s", 0.7, None),
+}
+
+SQLITE_INSERTS = (
+    "import sqlite3, sys, time\n"
+    "db = sqlite3.connect(sys.argv[1] + '/inserts.db', isolation_level=None)\n"
+    "db.execute('PRAGMA journal_mode=WAL')\n"
+    "db.execute('CREATE TABLE t (i INTEGER PRIMARY KEY, text)')\n"
+    "start = time.perf_counter()\n"
+    "for i in range(300):\n"
+    "    db.execute('BEGIN')\n"
+    "    db.executemany('INSERT INTO t VALUES (NULL, ?)', [('x' * 100,)] * 100)\n"
+    "    db.execute('COMMIT')\n"
+    "print(f'sqlite inserts\\t{30000 / (time.perf_counter() - start):.1f}')\n"
+)
+
+
+def files(bench: Bench) -> Iterator[Row]:
+    """The encrypted store beside ext4 (or what is there) and gocryptfs on the same disk."""
+    small = "20000" if bench.quick else "100000"
+
+    def native(directory: Path) -> dict[str, float]:
+        directory.mkdir(exist_ok=True)
+        rates = bench.native(str(bench.binaries / "files"), str(directory), small)
+        return figures(rates + bench.native(PYTHON, "-c", SQLITE_INSERTS, str(directory)))
+
+    ext4 = native(bench.directory / "plain")
+    program = bench.inside_path("files")
+    ours = figures(bench.inside(program, "/root", small))
+    ours |= figures(bench.inside(PYTHON, "-c", SQLITE_INSERTS, "/root"))
+    encrypted = gocryptfs(bench, native)
+    for name, (unit, goal, other_goal) in FILE_GOALS.items():
+        yield Row(name, unit, ext4[name], ours[name], Goal(goal, is_upper=False))
+        if encrypted and other_goal:
+            goal_beside = Goal(other_goal, is_upper=False)
+            yield Row(f"{name}, gocryptfs", unit, encrypted[name], ours[name], goal_beside)
+
+
+def gocryptfs(bench: Bench, measure: Callable[[Path], dict[str, float]]) -> dict[str, float] | None:
+    """The same on a gocryptfs mount; None where it is not installed."""
+    if shutil.which("gocryptfs") is None:
+        return None
+    cipher, plain = bench.directory / "cipher", bench.directory / "gocryptfs"
+    cipher.mkdir()
+    plain.mkdir()
+    password = ["-q", "-extpass", "echo bench"]
+    subprocess.run(["gocryptfs", "-init", "-scryptn", "10", *password, cipher], check=True)
+    subprocess.run(["gocryptfs", *password, cipher, plain], check=True)
+    try:
+        return measure(plain / "bench")
+    finally:
+        subprocess.run(["fusermount", "-u", plain], check=True)
+
+
 def build(bench: Bench) -> Iterator[Row]:
     instance = bench.directory / "large"
     bench.occlum("new", str(instance), cwd=bench.directory)
@@ -470,6 +533,7 @@ GROUPS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "sqlite": sqlite,
     "start": start,
     "read": read,
+    "files": files,
     "build": build,
     "network": servers,
 }

@@ -220,10 +220,25 @@ ENTRIES = {
     "poisoned-registers": RIGHT,
 }
 
+# Told where the root is an encrypted store, made anew.
+BROKEN_DISK = cannot_start("can't be used: the store's file can't be read or written")
+STORE_LIES = {
+    "honest": RIGHT,
+    "Lock:one-too-many": stops("Lock: impossible length"),
+    "Lock:other-errno": stops("Lock: impossible result"),
+    "Lock:smallest": stops("Lock: impossible result"),
+    "Lock:wrong-errno": cannot_start("store.occ can't be opened"),
+    "WriteAt:one-too-many": stops("WriteAt: impossible length"),
+    "WriteAt:wrong-errno": BROKEN_DISK,
+    "Sync:wrong-errno": BROKEN_DISK,
+    "Fstat:strange-stat": BROKEN_DISK,
+}
+
 LIES = {"honest": RIGHT, **HANDOVER, **ANSWERS, **WORLD, **ENTRIES}
 
 # These have tests of their own.
 OTHERS = {
+    *(lie for lie in STORE_LIES if lie.startswith("Lock:")),
     "more-vcpus-enter-than-told",
     "image-flickers",
     "image-bit-flipped@BYTE",
@@ -275,8 +290,24 @@ def victim(make_instance: MakeInstance, tmp_path_factory: pytest.TempPathFactory
         text = config.read_text()
         assert '"loopback": "inside"' in text
         config.write_text(text.replace('"loopback": "inside"', '"loopback": "host"'))
+        # What is told here is about other files: changes stay in memory.
+        layer = '"source": "./run/mount/__ROOT"'
+        text = config.read_text()
+        assert layer in text
+        config.write_text(text.replace(layer, layer + ', "options": {"temporary": true}'))
 
     return make_instance("victim", *programs, prepare=prepare)
+
+
+@pytest.fixture(scope="session")
+def keeper(make_instance: MakeInstance, victim: Instance) -> Instance:
+    """The same with an encrypted store as the layer over the image."""
+
+    def prepare(instance: Instance) -> None:
+        shutil.rmtree(instance.image)
+        shutil.copytree(victim.image, instance.image, symlinks=True)
+
+    return make_instance("keeper", prepare=prepare)
 
 
 @dataclass(frozen=True)
@@ -325,6 +356,17 @@ def liar(lying_host: Path, victim: Instance, tmp_path: Path) -> Liar:
     shutil.copytree(victim.root / "build", tmp_path / "build")
     (tmp_path / "exchange").mkdir()
     return Liar(lying_host, tmp_path)
+
+
+@pytest.mark.enclave
+@pytest.mark.parametrize("lie", STORE_LIES)
+def test_lie_about_a_store(lie: str, lying_host: Path, keeper: Instance, tmp_path: Path) -> None:
+    shutil.copytree(keeper.root / "build", tmp_path / "build")
+    (tmp_path / "exchange").mkdir()
+    (tmp_path / "run/mount/__ROOT").mkdir(parents=True)
+    status, _, said = Liar(lying_host, tmp_path).run(lie)
+    expected = STORE_LIES[lie]
+    assert (status, expected.says in said) == (expected.status, True), said
 
 
 def test_every_lie_has_its_outcome(lying_host: Path) -> None:

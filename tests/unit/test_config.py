@@ -204,3 +204,50 @@ def test_boot_configuration_is_what_the_kernel_reads():
 def test_a_missing_file_names_the_directory(tmp_path):
     with pytest.raises(ConfigError, match=re.escape(str(tmp_path))):
         config.load(tmp_path / "Occlum.json")
+
+
+def mounts(*mounts: object) -> str:
+    root = {"target": "/", "type": "sefs"}
+    return json.dumps({"entry_points": ["/bin"], "mount": [root, *mounts]})
+
+
+def test_stores_reach_the_kernel_with_their_options():
+    layer = {"target": "/", "type": "sefs", "source": "./build/mount/x"}
+    text = mounts(
+        {"target": "/a", "type": "sefs", "source": "run/a", "options": {"disk_size": "1GB"}},
+        {"target": "/b", "type": "sefs", "options": {"temporary": True, "cache_size": "1MB"}},
+        {
+            "target": "/c",
+            "type": "unionfs",
+            "options": {
+                "layers": [layer, {**layer, "source": "run/c", "options": {"autokey_policy": 1}}]
+            },
+        },
+    )
+    settings = check(parse(text, NAME))
+    assert [store.source for store in config.stores(settings)] == ["run/a", "run/c"]
+    boot = json.loads(to_boot_json(settings, CpuMode.SIMULATION, bytes(32)))
+    kinds = {mount["target"]: mount["kind"] for mount in boot["mounts"]}
+    store = {"policy": "Mrsigner", "size_limit": 0, "is_read_only": False, "pin": ""}
+    assert kinds["/"] == "Root"
+    assert kinds["/a"] == {"Store": {"store": {**store, "source": "run/a", "size_limit": 1 << 30}}}
+    assert kinds["/b"] == {"Ramfs": {"size_limit": 0}}
+    assert kinds["/c"] == {"Union": {"store": {**store, "source": "run/c", "policy": "Mrenclave"}}}
+    assert boot["page_cache_size"] == 1 << 20
+    _core.encode_boot_config(json.dumps(boot))
+
+
+@pytest.mark.parametrize(
+    ("mount", "says"),
+    [
+        ({"type": "sefs"}, "mount[1] is a store without a source"),
+        ({"type": "sefs", "source": "x", "options": {"MAC": "12"}}, "is not 80 hexadecimal digits"),
+        ({"type": "sefs", "source": "x", "options": {"disk_size": "1MB"}}, "expected at least 8"),
+        ({"type": "ext2", "source": "x"}, "this version can't mount disk images"),
+        ({"type": "hostfs", "source": "x", "options": {"layers": []}}, "only fits unionfs"),
+        ({"type": "unionfs"}, "mount[1].options.layers has 0 entries"),
+    ],
+)
+def test_stores_that_can_not_be_are_refused(mount: dict[str, object], says: str):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        check(parse(mounts({"target": "/x", **mount}), NAME))

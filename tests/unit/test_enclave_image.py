@@ -237,6 +237,7 @@ CONFIG = {
         "publish": {"These": [80, 6379]},
         "io_uring": 2,
     },
+    "page_cache_size": 300,
 }
 
 
@@ -267,6 +268,7 @@ def test_the_boot_configuration_is_postcard_after_its_length():
         + bytes(range(32))
         + varint(0)
         + b"\1\0" + varint(1) + varint(2) + varint(80) + varint(6379) + varint(2)
+        + varint(300)
     )  # fmt: skip
     encoded = _core.encode_boot_config(json.dumps(CONFIG))
     assert encoded == struct.pack("<Q", len(body)) + body

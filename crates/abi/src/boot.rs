@@ -43,6 +43,8 @@ pub struct BootConfig {
     pub image_root: [u8; 32],
     pub fork_copies: ForkCopies,
     pub network: Network,
+    /// Bytes of the page cache; 0 = the kernel decides.
+    pub page_cache_size: u64,
 }
 
 /// What of the network is inside the enclave, and what is the host's; `docs/design/sockets.md`.
@@ -109,6 +111,35 @@ pub enum MountKind {
     Devfs,
     /// A host directory, nothing trusted; the path is the host's.
     Hostfs { source: String },
+    /// An encrypted store.
+    Store { store: StoreMount },
+    /// The image's directory of this name, with an encrypted store over it. On `/` the root.
+    Union { store: StoreMount },
+}
+
+/// An encrypted store on the host, under a key of the CPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreMount {
+    /// Host directory, with the file [`STORE_FILE`] in it; relative to the instance.
+    pub source: String,
+    pub policy: SealPolicy,
+    /// Bytes; 0 = no limit but the host's disk.
+    pub size_limit: u64,
+    pub is_read_only: bool,
+    /// The store must be in this state or a later one (see `docs/format/store.md`); empty = any.
+    pub pin: String,
+}
+
+/// The store's file in the directory that a mount names.
+pub const STORE_FILE: &str = "store.occ";
+
+/// Which enclaves get the key of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SealPolicy {
+    /// Those with the same signer and product id.
+    Mrsigner,
+    /// The very same enclave only.
+    Mrenclave,
 }
 
 /// What the host hands over when it enters the first vCPU for the first time: the address of this

@@ -137,6 +137,9 @@ ocalls! {
     Sync = 53,
     /// (fd, out_ptr) -> 0: [`HostStatFs`]
     StatFs = 54,
+    /// (fd, 1 = exclusive, 0 = shared) -> 0: flock(2) without waiting; EAGAIN if somebody else has it. It keeps
+    /// two enclaves from using one store by mistake; no promise hangs on it.
+    Lock = 55,
 
     /// Sockets of the host: all of them non-blocking, and closed with `Close`. One is watched from
     /// `SocketConnect`, `SocketListen` or `SocketAccept` on, a datagram socket from the first: a

@@ -6,6 +6,7 @@
 //! - [`vcpu`]: the virtual CPU this code runs on
 //! - [`usermem`]: copies to and from user memory, with faults as errors
 //! - [`host`]: ocalls; everything the host says is [`host::Untrusted`]
+//! - [`key`]: keys from the CPU
 //! - [`pages`]: page-aligned kernel memory outside the heap
 //! - [`vector`]: where wide vector instructions are allowed
 //! - [`rand`], [`time`], [`log`]: what the CPU offers
@@ -34,6 +35,7 @@ mod start;
 mod stack;
 
 pub mod host;
+pub mod key;
 pub mod log;
 pub mod pages;
 pub mod rand;

@@ -100,6 +100,11 @@ unsafe fn set_up_page(page: *mut VcpuPage) {
     }
 }
 
+/// Whether the CPU is the software one; measured, so not the host's to say.
+pub(crate) fn is_simulated() -> bool {
+    CPU.load(Ordering::Acquire) == 2
+}
+
 fn set_cpu_mode(page: *mut VcpuPage, simulated: bool) {
     CPU.store(if simulated { 2 } else { 1 }, Ordering::Release);
     // SAFETY: this vCPU's page.

@@ -1,6 +1,7 @@
 //! File-system formats for storage that nobody inside the enclave trusts.
 //!
 //! - [`image`]: the hashed read-only image, `docs/format/image.md`
+//! - [`sealing`]: the key of a store from the keys of the CPU
 //! - [`store`]: the encrypted read-write store, `docs/format/store.md`
 //!
 //! A leaf of the project: no knowledge of the kernel, of the host or of Python. Readers are
@@ -13,4 +14,5 @@ extern crate alloc;
 extern crate std;
 
 pub mod image;
+pub mod sealing;
 pub mod store;

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from occlum.config.boot import CpuMode, ForkCopies, to_boot_json, vcpus
+from occlum.config.boot import CpuMode, ForkCopies, stores, to_boot_json, vcpus
 from occlum.config.document import ConfigError, Document, parse, read
 from occlum.config.model import Config
 from occlum.config.rules import problems
@@ -24,6 +24,7 @@ __all__ = [
     "default_text",
     "load",
     "parse",
+    "stores",
     "to_boot_json",
     "vcpus",
 ]

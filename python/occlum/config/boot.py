@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TypedDict
 
 from occlum import _core
-from occlum.config.model import Config, Loopback, Mount, MountType
+from occlum.config.model import AutokeyPolicy, Config, Loopback, Mount, MountType
 
 
 class CpuMode(StrEnum):
@@ -28,9 +28,24 @@ class ForkCopies(StrEnum):
     AT_ONCE = "AtOnce"
 
 
+class BootStore(TypedDict):
+    """``occlum_abi::boot::StoreMount``."""
+
+    source: str
+    policy: str
+    size_limit: int
+    is_read_only: bool
+    pin: str
+
+
 class BootMount(TypedDict):
     target: str
-    kind: str | dict[str, dict[str, int]] | dict[str, dict[str, str]]
+    kind: (
+        str
+        | dict[str, dict[str, int]]
+        | dict[str, dict[str, str]]
+        | dict[str, dict[str, BootStore]]
+    )
 
 
 def vcpus(config: Config) -> int:
@@ -72,6 +87,7 @@ def to_boot_json(
             "image_root": list(image_root),
             "fork_copies": fork_copies.value,
             "network": _network(config),
+            "page_cache_size": _page_cache_size(config.mount),
         }
     )
 
@@ -105,6 +121,53 @@ def _mount(mount: Mount) -> BootMount:
             return {"target": mount.target, "kind": "Procfs"}
         case MountType.DEVFS:
             return {"target": mount.target, "kind": "Devfs"}
-        case MountType.UNIONFS | MountType.SEFS | MountType.EXT2:
-            # `occlum.config.rules` lets these stand for the root only.
-            return {"target": mount.target, "kind": "Root"}
+        case MountType.UNIONFS:
+            store = writable_layer(mount)
+            kind: str | dict[str, dict[str, BootStore]] = "Root"
+            if store is not None:
+                kind = {"Union": {"store": _store(store)}}
+            return {"target": mount.target, "kind": kind}
+        case MountType.SEFS if mount.target == "/":
+            return {"target": "/", "kind": "Root"}
+        case MountType.SEFS if mount.options.temporary:
+            limit = mount.options.disk_size or 0
+            return {"target": mount.target, "kind": {"Ramfs": {"size_limit": limit}}}
+        case MountType.SEFS | MountType.EXT2:
+            # `occlum.config.rules` refuses ext2.
+            return {"target": mount.target, "kind": {"Store": {"store": _store(mount)}}}
+
+
+def writable_layer(mount: Mount) -> Mount | None:
+    """The layer of a unionfs that is an encrypted store; None if changes are kept in memory."""
+    layers = mount.options.layers or ()
+    if mount.options.temporary or len(layers) < 2 or layers[-1].options.temporary:
+        return None
+    return layers[-1]
+
+
+def stores(config: Config) -> list[Mount]:
+    """Everything that is an encrypted store on the host, with its source."""
+    found = [
+        writable_layer(mount) if mount.type is MountType.UNIONFS else mount
+        for mount in config.mount
+        if mount.type is MountType.UNIONFS
+        or (mount.type is MountType.SEFS and mount.target != "/" and not mount.options.temporary)
+    ]
+    return [mount for mount in found if mount is not None]
+
+
+def _store(mount: Mount) -> BootStore:
+    policy = mount.options.autokey_policy or AutokeyPolicy.MRSIGNER
+    return {
+        "source": mount.source or "",
+        "policy": "Mrenclave" if policy is AutokeyPolicy.MRENCLAVE else "Mrsigner",
+        "size_limit": mount.options.disk_size or 0,
+        "is_read_only": False,
+        "pin": mount.options.mac or "",
+    }
+
+
+def _page_cache_size(mounts: tuple[Mount, ...]) -> int:
+    """There is one cache for all: the sizes of all mounts and layers together."""
+    layers = [layer for mount in mounts for layer in (mount, *(mount.options.layers or ()))]
+    return sum(layer.options.cache_size or 0 for layer in layers)

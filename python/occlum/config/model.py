@@ -6,7 +6,7 @@ The models hold what one value can say about itself. What several values must ag
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -133,10 +133,20 @@ class MountType(StrEnum):
     EXT2 = "ext2"
 
 
+class AutokeyPolicy(IntEnum):
+    """Bits of KEYREQUEST.KEYPOLICY."""
+
+    MRENCLAVE = 1
+    MRSIGNER = 2
+
+
 class MountOptions(_Section):
     mac: Annotated[Text | None, Field(alias="MAC")] = None
     layers: tuple[Mount, ...] | None = None
     temporary: Flag = False
+    autokey_policy: AutokeyPolicy | None = None
+    """Which enclaves get a store's key: 1 this enclave only (MRENCLAVE), 2 those of the same signer
+    (MRSIGNER), which is the default."""
     cache_size: Size | None = None
     disk_size: Size | None = None
 

@@ -6,6 +6,7 @@ built yet is refused here rather than ignored.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from occlum.config.document import Key
@@ -18,6 +19,9 @@ MAX_KERNEL_HEAP = 60 * UNITS["GB"]
 MIN_KERNEL_STACK = 64 * UNITS["KB"]
 MAX_KERNEL_STACK = 16 * UNITS["MB"]
 MIN_USER_SPACE = 16 * UNITS["MB"]
+
+MIN_STORE = 8 * UNITS["MB"]
+_PIN = re.compile(r"[0-9a-fA-F]{80}")
 
 # Where the kernel always puts its own file systems; a mount there must be of that type.
 FIXED_MOUNTS = {"/proc": MountType.PROCFS, "/dev": MountType.DEVFS}
@@ -156,6 +160,11 @@ def _root(key: Key, mount: Mount) -> Iterator[Problem]:
             "the root is the image, usually with a writable layer over it",
         )
         return
+    yield from _layers(key, mount)
+
+
+def _layers(key: Key, mount: Mount) -> Iterator[Problem]:
+    where = f"mount[{key[1]}]"
     layers = mount.options.layers or ()
     if len(layers) != 2:
         yield (
@@ -173,6 +182,32 @@ def _root(key: Key, mount: Mount) -> Iterator[Problem]:
                 "sefs on /",
                 None,
             )
+        elif number == 1 and not mount.options.temporary:
+            yield from _store(layer_key, f"{where}.options.layers[1]", layer)
+
+
+def _store(key: Key, where: str, mount: Mount) -> Iterator[Problem]:
+    """An encrypted store, which needs a place on the host and may have a pin."""
+    options = mount.options
+    if not mount.source and not options.temporary:
+        yield (
+            key,
+            f"{where} is a store without a source",
+            'name a directory, for example "source": "./run/mount/data"',
+        )
+    if options.mac and not _PIN.fullmatch(options.mac):
+        yield (
+            (*key, "options", "MAC"),
+            f"{where}.options.MAC is not 80 hexadecimal digits",
+            "`occlum fs` prints the pin of a store",
+        )
+    if options.disk_size is not None and options.disk_size < MIN_STORE:
+        yield (
+            (*key, "options", "disk_size"),
+            f"{where}.options.disk_size is {size_text(options.disk_size)}; expected at least "
+            f"{size_text(MIN_STORE)}",
+            None,
+        )
 
 
 def _other(key: Key, mount: Mount) -> Iterator[Problem]:
@@ -185,21 +220,23 @@ def _other(key: Key, mount: Mount) -> Iterator[Problem]:
             "remove the entry",
         )
         return
-    if mount.options.layers is not None:
-        yield (*key, "options", "layers"), f"{where}.options.layers only fits the target /", None
+    if mount.options.layers is not None and mount.type is not MountType.UNIONFS:
+        yield (*key, "options", "layers"), f"{where}.options.layers only fits unionfs", None
     if mount.type is MountType.HOSTFS and not mount.source:
         yield (
             key,
             f"{where} is hostfs without a source",
             '"source": "." is the instance directory',
         )
-    elif mount.type in (MountType.SEFS, MountType.UNIONFS, MountType.EXT2):
+    elif mount.type is MountType.UNIONFS:
+        yield from _layers(key, mount)
+    elif mount.type is MountType.SEFS:
+        yield from _store(key, where, mount)
+    elif mount.type is MountType.EXT2:
         yield (
             (*key, "type"),
-            f"{where} is {mount.type} on {mount.target}; this version has {mount.type} only on /"
-            if mount.type is not MountType.EXT2
-            else f"{where} is ext2; this version can't mount disk images",
-            "ramfs holds files in the enclave's memory, hostfs on the host",
+            f"{where} is ext2; this version can't mount disk images",
+            "sefs keeps files in an encrypted store, hostfs on the host",
         )
     elif mount.type in FIXED_MOUNTS.values() and fixed is None:
         home = next(path for path, kind in FIXED_MOUNTS.items() if kind is mount.type)

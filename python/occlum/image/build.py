@@ -73,6 +73,8 @@ def build(instance: Instance, request: Request, progress: Progress) -> Outcome:
     if not instance.image.is_dir():
         raise Error(f"{instance.image} is not there", hint="occlum new makes a fresh instance")
     key, notes = _signing_key(request.sign_key)
+    for store in config.stores(settings):
+        (instance.root / (store.source or "")).mkdir(parents=True, exist_ok=True)
     with _staging(instance, request) as staging:
         image_root, brought = _build_image(instance, staging, request, progress)
         boot_config = config.to_boot_json(

@@ -63,7 +63,7 @@ const KINDS: [(&str, Kind); 15] = [
     ("address-size", Kind::AddressSize),
 ];
 
-const CALLS: [(&str, Ocall); 51] = [
+const CALLS: [(&str, Ocall); 52] = [
     ("Log", Ocall::Log),
     ("Park", Ocall::Park),
     ("Wake", Ocall::Wake),
@@ -113,6 +113,7 @@ const CALLS: [(&str, Ocall); 51] = [
     ("SocketPoll", Ocall::SocketPoll),
     ("SocketPending", Ocall::SocketPending),
     ("Interfaces", Ocall::Interfaces),
+    ("Lock", Ocall::Lock),
     ("TakeRequest", Ocall::TakeRequest),
     ("Answer", Ocall::Answer),
 ];

@@ -3,7 +3,7 @@
 use super::{Call, Served};
 use occlum_abi::ocall::{HostStat, HostStatFs};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{self, FileType};
+use rustix::fs::{self, FileType, FlockOperation};
 use rustix::io::{self, Errno};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -112,6 +112,16 @@ pub(super) fn sync(call: &Call) -> Served {
     } else {
         fs::fsync(call.file()?)?;
     }
+    Ok(().into())
+}
+
+pub(super) fn lock(call: &Call) -> Served {
+    let operation = match call.args[1] {
+        0 => FlockOperation::NonBlockingLockShared,
+        1 => FlockOperation::NonBlockingLockExclusive,
+        _ => return Err(Errno::INVAL),
+    };
+    fs::flock(call.file()?, operation)?;
     Ok(().into())
 }
 

@@ -144,6 +144,7 @@ fn dispatch(ocall: Ocall, call: &Call) -> Served {
         Ocall::SocketPoll => socket::poll_now(call),
         Ocall::SocketPending => socket::pending(call),
         Ocall::Interfaces => socket::interfaces(call),
+        Ocall::Lock => files::lock(call),
         Ocall::TakeRequest => control::take_request(call),
         Ocall::Answer => control::answer(call),
         Ocall::Trace => control::trace(call),

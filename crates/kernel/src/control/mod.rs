@@ -25,6 +25,7 @@ use crate::outside;
 use crate::process::{self, Process, exit, programs};
 use crate::sched::{self, events, timer};
 use crate::signal::{self, SigInfo, Signal};
+use crate::vfs::mounts;
 
 /// Starts the task that serves requests.
 pub fn start(config: Arc<BootConfig>) -> Result<()> {
@@ -134,6 +135,7 @@ fn shut_down(grace_ms: u64) {
         everybody(Signal::KILL);
         wait_for_all(KILL_NS);
     }
+    mounts::sync_all();
     host::exit(exit::exited(0));
 }
 

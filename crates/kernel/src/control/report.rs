@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use occlum_abi::control;
 use occlum_enclave::HeapUsage;
 
-use crate::fs::image;
+use crate::fs::cache;
 use crate::mm;
 use crate::outside;
 use crate::process::{self, Process, tree};
@@ -76,7 +76,7 @@ pub fn metrics() -> Vec<(String, u64)> {
         ("user_memory_limit_bytes", memory.limit as u64),
         ("kernel_heap_bytes", heap.size as u64),
         ("kernel_heap_limit_bytes", heap.limit as u64),
-        ("page_cache_bytes", image::cached_bytes() as u64),
+        ("page_cache_bytes", cache::bytes() as u64),
     ];
     let missed = outside::unsupported().into_iter();
     let missed = missed.map(|(name, count)| (format!("unsupported_calls_{name}"), count));

@@ -10,10 +10,10 @@ use core::any::Any;
 use core::ops::ControlFlow;
 
 use occlum_abi::ocall::{HostStatFs, Ocall};
-use occlum_enclave::host::{self, HostMisbehaved, HostSlice};
-use occlum_enclave::pages::Pages;
+use occlum_enclave::host;
 
 use super::hostcall;
+use super::hostfd::{HostFd, NO_DIRECTORY, checked, open_at, output, put_path};
 use crate::error::{Errno, Error, Result, err};
 use crate::sched::SpinLock;
 use crate::vfs::file::{File, Wait};
@@ -25,10 +25,6 @@ use crate::vfs::{Sink, Source};
 /// Magic number of FUSE: a file system that somebody else serves.
 const MAGIC: u64 = 0x6573_5546;
 const DEV: u64 = 0x1d;
-/// No directory handle: the path is the host's own. For the mount's source only.
-const NO_DIRECTORY: u64 = u64::MAX;
-/// Bytes moved in one ocall: 2^5 pages.
-const CHUNK_ORDER: usize = 5;
 const NAME_MAX: usize = 255;
 
 /// A mounted host directory.
@@ -38,16 +34,6 @@ pub struct HostFs {
 
 struct Shared {
     directory: HostFd,
-}
-
-/// A descriptor of the host that closes itself.
-struct HostFd(u32);
-
-impl Drop for HostFd {
-    fn drop(&mut self) {
-        // A failure to close is the host's affair.
-        let _ = hostcall::checked(Ocall::Close, [u64::from(self.0), 0, 0, 0, 0], 0);
-    }
 }
 
 impl HostFs {
@@ -116,35 +102,6 @@ fn shown(path: &[u8]) -> &[u8] {
     if path.is_empty() { b"." } else { path }
 }
 
-fn checked(call: Ocall, args: [u64; 5], max: usize) -> Result<usize> {
-    hostcall::checked(call, args, max).map_err(|errno| Error::new(errno, "the host's answer"))
-}
-
-fn put_path(path: &[u8]) -> Result<HostSlice> {
-    let staging = host::staging();
-    if path.len() > output(&staging).addr().saturating_sub(staging.addr()) as usize {
-        return err(Errno::ENAMETOOLONG, "path for the host");
-    }
-    hostcall::copy_out(&staging, path);
-    Ok(staging)
-}
-
-/// Where answers go while the first half of the staging buffer holds paths.
-fn output(staging: &HostSlice) -> HostSlice {
-    let half = staging.size() / 2;
-    match staging.part(half, staging.size() - half) {
-        Some(part) => part,
-        None => host::stop_for(HostMisbehaved::BadPointer),
-    }
-}
-
-fn open_at(directory: u64, path: &[u8], flags: u32, mode: u32) -> Result<HostFd> {
-    let staging = put_path(path)?;
-    let args = [directory, staging.addr(), path.len() as u64, u64::from(flags), u64::from(mode)];
-    let fd = checked(Ocall::Open, args, i32::MAX as usize)?;
-    Ok(HostFd(fd as u32))
-}
-
 /// One object of the host's directory.
 struct HostInode {
     shared: Arc<Shared>,
@@ -195,56 +152,6 @@ impl HostInode {
             _ => err(Errno::EXDEV, "another file system"),
         }
     }
-}
-
-impl HostFd {
-    fn read_at(&self, offset: u64, sink: &mut Sink<'_>) -> Result<()> {
-        let mut buf = chunk()?;
-        let mut position = offset;
-        while sink.room() > 0 {
-            let staging = host::staging();
-            let size = sink.room().min(buf.len()).min(staging.size());
-            let args = [u64::from(self.0), position, staging.addr(), size as u64, 0];
-            let count = checked(Ocall::ReadAt, args, size)?;
-            hostcall::copy_in(Ocall::ReadAt, &staging, &mut buf[..count]);
-            let copied = sink.put(&buf[..count]);
-            position += copied as u64;
-            if count < size || copied < count {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn write_at(&self, position: Position, source: &mut Source<'_>) -> Result<u64> {
-        let mut buf = chunk()?;
-        let mut at = match position {
-            Position::At(offset) => offset,
-            Position::End => hostcall::stat_of(self.0)?.size,
-        };
-        while source.left() > 0 {
-            let staging = host::staging();
-            let size = source.left().min(buf.len()).min(staging.size());
-            let mark = *source;
-            let taken = source.take(&mut buf[..size]);
-            if taken == 0 {
-                break;
-            }
-            hostcall::copy_out(&staging, &buf[..taken]);
-            let args = [u64::from(self.0), at, staging.addr(), taken as u64, 0];
-            let sent = checked(Ocall::WriteAt, args, taken).inspect_err(|_| source.rewind(mark, 0))?;
-            at += sent as u64;
-            if sent < taken {
-                source.rewind(mark, sent);
-                break;
-            }
-        }
-        Ok(at)
-    }
-}
-
-fn chunk() -> Result<Pages> {
-    Pages::new(CHUNK_ORDER).map_err(|_| Error::new(Errno::ENOMEM, "transfer buffer"))
 }
 
 impl Inode for HostInode {

@@ -2,12 +2,15 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use occlum_enclave::HeapUsage;
 
 use super::host::HostFs;
 use super::proc::ProcFs;
 use super::ramfs::RamFs;
+use super::store::Lower;
+use super::stores::{self, Request};
 use crate::error::{Errno, Error, Result, err};
 use crate::vfs::mount::FileSystem;
 
@@ -16,6 +19,8 @@ pub fn open(kind: &[u8], options: &[u8]) -> Result<Arc<dyn FileSystem>> {
     match kind {
         b"tmpfs" | b"ramfs" => new_ramfs(options),
         b"hostfs" => new_hostfs(options),
+        b"sefs" => new_sefs(options),
+        b"unionfs" => new_unionfs(options),
         b"proc" | b"procfs" => Ok(Arc::new(ProcFs)),
         _ => err(Errno::ENODEV, "no such type of file system"),
     }
@@ -70,6 +75,50 @@ fn new_hostfs(options: &[u8]) -> Result<Arc<dyn FileSystem>> {
         Some(directory) if !directory.is_empty() => Ok(HostFs::new(directory)?),
         _ => err(Errno::EINVAL, "hostfs needs dir="),
     }
+}
+
+/// `dir=` the host's directory of the store, `key=` (else a key of the CPU), `mac=` its pin.
+fn new_sefs(options: &[u8]) -> Result<Arc<dyn FileSystem>> {
+    let mut request = Request::default();
+    for (name, value) in pairs(options) {
+        match (name, value) {
+            (b"dir", Some(value)) => request.directory = value,
+            (b"key", Some(value)) => request.key = Some(parse_key(value)?),
+            (b"mac", Some(value)) => request.pin = value,
+            _ => return err(Errno::EINVAL, "sefs takes dir=, key= and mac="),
+        }
+    }
+    Ok(stores::open_requested(&request, None)?)
+}
+
+/// A writable store over one that is only read: `lowerdir=`, `upperdir=`, `key=` for both.
+fn new_unionfs(options: &[u8]) -> Result<Arc<dyn FileSystem>> {
+    let (mut lower, mut upper) = (Request::default(), Request::default());
+    lower.is_read_only = true;
+    for (name, value) in pairs(options) {
+        match (name, value) {
+            (b"lowerdir", Some(value)) => lower.directory = value,
+            (b"upperdir", Some(value)) => upper.directory = value,
+            (b"key", Some(value)) => {
+                lower.key = Some(parse_key(value)?);
+                upper.key = lower.key;
+            }
+            _ => return err(Errno::EINVAL, "unionfs takes lowerdir=, upperdir= and key="),
+        }
+    }
+    let below = stores::open_requested(&lower, None)?;
+    let layer = Lower { root: below.root()?, mark: below.mark()? };
+    Ok(stores::open_requested(&upper, Some(layer))?)
+}
+
+/// 32 bytes as hexadecimal digits, with or without `-` between them.
+fn parse_key(text: &[u8]) -> Result<[u8; 32]> {
+    let wrong = Error::new(Errno::EINVAL, "key= takes 32 bytes in hexadecimal");
+    let digits = text.iter().filter(|&&byte| byte != b'-');
+    let digits: Option<Vec<u8>> = digits.map(|&byte| char::from(byte).to_digit(16).map(|digit| digit as u8)).collect();
+    let (pairs, rest) = digits.as_deref().ok_or(wrong)?.as_chunks::<2>();
+    let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
+    if rest.is_empty() { bytes.try_into().map_err(|_| wrong) } else { Err(wrong) }
 }
 
 fn number(digits: &[u8], radix: u32) -> Result<u32> {

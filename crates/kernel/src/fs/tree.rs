@@ -8,6 +8,7 @@ use occlum_abi::boot::{BootConfig, Mount, MountKind};
 use occlum_enclave::HeapUsage;
 use occlum_enclave::host::HostSlice;
 
+use super::cache;
 use super::console::Console;
 use super::image::ImageFs;
 use super::dev;
@@ -15,53 +16,107 @@ use super::host::HostFs;
 use super::proc::ProcFs;
 use super::pty::devpts::DevPts;
 use super::ramfs::RamFs;
+use super::store::Lower;
+use super::stores;
 use crate::error::Errno;
 use crate::vfs::flags::{O_RDONLY, O_RDWR, O_WRONLY};
 use crate::vfs::inode::{NewContent, NewNode};
-use crate::vfs::mount::{FileSystem, MS_NOEXEC, MS_NOSUID, MS_RELATIME, Path};
+use crate::vfs::mount::{FileSystem, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_RELATIME, Path};
 use crate::vfs::mounts;
 use crate::vfs::table::OnExec;
 use crate::vfs::walk;
-use crate::vfs::{FileTable, FsContext, Identity, OpenFile};
+use crate::vfs::{FileTable, FsContext, Identity, InodeRef, Kind, OpenFile};
 
 /// Why the tree can't be built: a sentence for the log.
 pub type Problem = String;
 
 /// Mounts everything in `config`, the root first. `image` is host memory.
 pub fn mount_all(config: &BootConfig, image: HostSlice) -> Result<(), Problem> {
+    if let Ok(size @ 1..) = usize::try_from(config.page_cache_size) {
+        cache::set_limit(size);
+    }
     let limit = memory_limit(config);
     let image = ImageFs::open(image, &config.image_root)
         .map_err(|error| format!("the file-system image can't be used: {error}"))?;
     let lower = image.root().map_err(|error| format!("the image has no root directory: {error:?}"))?;
-    let root = RamFs::over(lower, limit).map_err(|error| format!("no root file system: {error:?}"))?;
-    mounts::mount_root(root, String::from("image")).map_err(|error| format!("no root: {error:?}"))?;
-    for mount in config.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Root)) {
-        add(mount, limit).map_err(|error| format!("can't mount {}: {error:?}", mount.target))?;
+    let base = Base { image: lower, mark: mark_of(&config.image_root), limit };
+    mount_root(config, &base)?;
+    for mount in config.mounts.iter().filter(|mount| mount.target != "/") {
+        add(mount, &base)?;
     }
     Ok(())
 }
 
-/// Bytes of file data in memory when the configuration gives no limit.
+/// What mounts are made from.
+struct Base {
+    image: InodeRef,
+    mark: u32,
+    /// Bytes of file data in memory when the configuration gives no limit.
+    limit: u64,
+}
+
+/// Tells this image's inode numbers from another's.
+fn mark_of(root: &[u8; 32]) -> u32 {
+    u32::from_le_bytes([root[0], root[1], root[2], root[3]])
+}
+
 fn memory_limit(config: &BootConfig) -> u64 {
     config.resource_limits.user_space_size.max(HeapUsage::now().limit as u64)
 }
 
-fn add(mount: &Mount, limit: u64) -> crate::error::Result<()> {
+fn mount_root(config: &BootConfig, base: &Base) -> Result<(), Problem> {
+    let no_root = |error: crate::error::Error| format!("no root file system: {error:?}");
+    let store = config.mounts.iter().find_map(|mount| match &mount.kind {
+        MountKind::Union { store } if mount.target == "/" => Some(store),
+        _ => None,
+    });
+    let (fs, source): (Arc<dyn FileSystem>, &str) = match store {
+        Some(store) => {
+            let lower = Lower { root: base.image.clone(), mark: base.mark };
+            (stores::open_sealed(store, Some(lower))?, &store.source)
+        }
+        None => (RamFs::over(base.image.clone(), base.limit).map_err(no_root)?, "image"),
+    };
+    mounts::mount_root(fs, String::from(source)).map(drop).map_err(no_root)
+}
+
+fn add(mount: &Mount, base: &Base) -> Result<(), Problem> {
+    let target = &mount.target;
+    let problem = |error: crate::error::Error| format!("can't mount {target}: {error:?}");
     let (fs, source): (Arc<dyn FileSystem>, &str) = match &mount.kind {
-        MountKind::Ramfs { size_limit: 0 } => (RamFs::new(limit, 0o1777)?, "tmpfs"),
-        MountKind::Ramfs { size_limit } => (RamFs::new(*size_limit, 0o1777)?, "tmpfs"),
+        MountKind::Ramfs { size_limit: 0 } => (RamFs::new(base.limit, 0o1777).map_err(problem)?, "tmpfs"),
+        MountKind::Ramfs { size_limit } => (RamFs::new(*size_limit, 0o1777).map_err(problem)?, "tmpfs"),
         MountKind::Procfs => (Arc::new(ProcFs), "proc"),
-        MountKind::Devfs => (dev::new(limit)?, "devtmpfs"),
-        MountKind::Hostfs { source } => (HostFs::new(source)?, source),
+        MountKind::Devfs => (dev::new(base.limit).map_err(problem)?, "devtmpfs"),
+        MountKind::Hostfs { source } => (HostFs::new(source).map_err(problem)?, source),
+        MountKind::Store { store } => (stores::open_sealed(store, None)?, &store.source),
+        MountKind::Union { store } => {
+            let root = image_dir(base, target).map_err(problem)?;
+            (stores::open_sealed(store, Some(Lower { root, mark: base.mark }))?, &store.source)
+        }
         MountKind::Root => return Ok(()),
     };
-    let dir = make_dir(mount.target.as_bytes())?;
-    mounts::mount(fs, dir, String::from(source), MS_RELATIME)?;
+    let flags = MS_RELATIME | if fs.is_read_only() { MS_RDONLY } else { 0 };
+    let dir = make_dir(target.as_bytes()).map_err(problem)?;
+    mounts::mount(fs, dir, String::from(source), flags).map_err(problem)?;
     if matches!(mount.kind, MountKind::Devfs) {
-        let dir = make_dir(format!("{}/pts", mount.target).as_bytes())?;
-        mounts::mount(Arc::new(DevPts), dir, String::from("devpts"), MS_NOSUID | MS_NOEXEC | MS_RELATIME)?;
+        let dir = make_dir(format!("{target}/pts").as_bytes()).map_err(problem)?;
+        let flags = MS_NOSUID | MS_NOEXEC | MS_RELATIME;
+        mounts::mount(Arc::new(DevPts), dir, String::from("devpts"), flags).map_err(problem)?;
     }
     Ok(())
+}
+
+/// The image's directory `path`; an empty one where it has none.
+fn image_dir(base: &Base, path: &str) -> crate::error::Result<InodeRef> {
+    let mut at = base.image.clone();
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        match at.lookup(name.as_bytes()) {
+            Ok(next) if next.kind() == Kind::Directory => at = next,
+            _ => return RamFs::new(0, 0o755)?.root(),
+        }
+    }
+    Ok(at)
 }
 
 /// The directory at `path`, made with what is missing above it.

@@ -199,7 +199,7 @@ impl SharedObject {
     }
 
     /// Writes loaded pages back to the file. `range` is in bytes of the file.
-    pub(super) fn write_back(&self, range: Range<u64>) -> Result<()> {
+    pub fn write_back(&self, range: Range<u64>) -> Result<()> {
         let pages = self.pages.lock();
         if !pages.rights.contains(Prot::WRITE) || self.file.is_memory_only() {
             return Ok(());

@@ -16,6 +16,7 @@ use crate::fs::pty::job::{self, Owned};
 use crate::outside;
 use crate::sched::SpinLock;
 use crate::signal::info::{CLD_CONTINUED, CLD_STOPPED};
+use crate::vfs::mounts;
 
 /// Where a program came from.
 #[derive(Clone)]
@@ -74,6 +75,7 @@ pub(super) fn ended(pid: u32, status: u32) {
     let Some(program) = PROGRAMS.lock().remove(&pid) else { return };
     if program.number == FIRST_PROGRAM {
         outside::report_unsupported();
+        mounts::sync_all();
         host::exit(status);
     }
     if let Some(terminal) = &program.terminal {

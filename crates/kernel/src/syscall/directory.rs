@@ -94,6 +94,7 @@ fn read_entries(
         return err(Errno::EINVAL, "buffer too small for one entry");
     }
     user::write_bytes(call.addr(1), &buf)?;
+    file.accessed();
     file.with_offset(|offset| *offset = next);
     Ok(buf.len())
 }

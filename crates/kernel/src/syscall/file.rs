@@ -44,7 +44,7 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(275, "splice", &[Fd, Ptr, Fd, Ptr, Uint, Hex], sys_splice).but("data is copied"),
     Syscall::full(277, "sync_file_range", &[Fd, Int, Int, Hex], sys_sync_file_range),
     Syscall::full(285, "fallocate", &[Fd, Hex, Int, Int], sys_fallocate)
-        .but("memory is not reserved; no FALLOC_FL_COLLAPSE_RANGE and FALLOC_FL_INSERT_RANGE"),
+        .but("space is not reserved; FALLOC_FL_COLLAPSE_RANGE and FALLOC_FL_INSERT_RANGE in encrypted stores only"),
     Syscall::full(295, "preadv", &[Fd, Ptr, Uint, Int], sys_preadv),
     Syscall::full(296, "pwritev", &[Fd, Ptr, Uint, Int], sys_pwritev),
     Syscall::full(306, "syncfs", &[Fd], sys_syncfs),
@@ -267,7 +267,9 @@ fn sys_ftruncate(call: &mut Call<'_>) -> Result<usize> {
 
 const FALLOC_FL_KEEP_SIZE: u32 = 1;
 const FALLOC_FL_PUNCH_HOLE: u32 = 2;
+const FALLOC_FL_COLLAPSE_RANGE: u32 = 8;
 const FALLOC_FL_ZERO_RANGE: u32 = 16;
+const FALLOC_FL_INSERT_RANGE: u32 = 32;
 
 fn sys_fallocate(call: &mut Call<'_>) -> Result<usize> {
     let file = content(call, 0)?;
@@ -283,6 +285,8 @@ fn sys_fallocate(call: &mut Call<'_>) -> Result<usize> {
         PUNCH => Allocate::PunchHole,
         FALLOC_FL_ZERO_RANGE => Allocate::ZeroRange,
         ZERO_KEEP => Allocate::ZeroRangeKeepSize,
+        FALLOC_FL_COLLAPSE_RANGE => Allocate::Collapse,
+        FALLOC_FL_INSERT_RANGE => Allocate::Insert,
         _ => return err(Errno::EOPNOTSUPP, "fallocate mode"),
     };
     file.check_writable()?;
@@ -305,10 +309,7 @@ fn sys_fsync(call: &mut Call<'_>) -> Result<usize> {
 }
 
 fn sys_sync(_call: &mut Call<'_>) -> Result<usize> {
-    for mount in mounts::all() {
-        // sync(2) reports nothing.
-        let _ = mount.fs.sync();
-    }
+    mounts::sync_all();
     Ok(0)
 }
 

@@ -194,7 +194,9 @@ fn read_link_at(call: &Call<'_>, dirfd: i32, index: usize) -> Result<usize> {
             _ => return err(Errno::ENOENT, "empty path"),
         }
     } else {
-        path::walker(call, &who, dirfd, name)?.walk(LastLink::Keep)?.inode().clone()
+        let path = path::walker(call, &who, dirfd, name)?.walk(LastLink::Keep)?;
+        path.accessed();
+        path.inode().clone()
     };
     let target = target_text(call, inode.read_link()?);
     let count = target.len().min(size as usize);

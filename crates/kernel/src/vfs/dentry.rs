@@ -192,6 +192,17 @@ impl Dentry {
         COUNT.fetch_sub(children.len(), Ordering::Relaxed);
     }
 
+    /// Drops all names known below it, which keep each other alive: the file system goes.
+    pub(super) fn forget_tree(&self) {
+        let mut todo = alloc::vec![core::mem::take(&mut *self.children.lock())];
+        while let Some(children) = todo.pop() {
+            COUNT.fetch_sub(children.len(), Ordering::Relaxed);
+            for child in children.into_values().flatten() {
+                todo.push(core::mem::take(&mut *child.children.lock()));
+            }
+        }
+    }
+
     /// Records that `child` is now `name` in `to`. The caller holds the `changes` of both.
     pub fn moved(self: &Arc<Dentry>, child: &Arc<Dentry>, to: &Arc<Dentry>, name: &[u8]) {
         let old_name = child.name();

@@ -194,6 +194,10 @@ pub enum Allocate {
     PunchHole,
     ZeroRange,
     ZeroRangeKeepSize,
+    /// Takes the range out; what follows moves up.
+    Collapse,
+    /// Makes room; what follows moves down.
+    Insert,
 }
 
 /// A file, directory or other object of a file system. Names and permissions are the caller's
@@ -298,6 +302,9 @@ pub trait Inode: Send + Sync + Any {
         Ok(())
     }
 
+    /// What it holds was read: sets the access time if `rule` says so.
+    fn accessed(&self, _rule: Atime) {}
+
     // Extended attributes.
 
     fn xattr(&self, _name: &[u8]) -> Result<Vec<u8>> {
@@ -331,6 +338,27 @@ pub trait Inode: Send + Sync + Any {
     /// The table of system-call sites of an ELF file, if the image has one.
     fn sites(&self) -> Option<Arc<[u8]>> {
         None
+    }
+}
+
+/// When reading changes the access time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Atime {
+    Always,
+    /// If it is not newer than the last change, or a day old (`relatime`).
+    Relative,
+}
+
+impl Atime {
+    /// The new access time of an inode with these times, if it changes.
+    pub fn update(self, atime: Timestamp, mtime: Timestamp, ctime: Timestamp) -> Option<Timestamp> {
+        const DAY_S: i64 = 24 * 60 * 60;
+        let now = Timestamp::now();
+        let is_due = self == Atime::Always
+            || atime <= mtime
+            || atime <= ctime
+            || now.s.saturating_sub(atime.s) >= DAY_S;
+        is_due.then_some(now)
     }
 }
 

@@ -135,10 +135,21 @@ pub fn write_at(inode: &InodeRef, position: Position, source: &mut Source<'_>) -
 
 /// fallocate(2) goes through here.
 pub fn allocate(inode: &InodeRef, how: Allocate, offset: u64, size: u64) -> Result<()> {
-    if inode.shared_slot().is_some_and(|slot| slot.object().is_some()) && how != Allocate::Extend {
-        return err(Errno::EBUSY, "holes in a file that is mapped shared");
+    let keeps_content = matches!(how, Allocate::Extend | Allocate::KeepSize);
+    let slot = inode.shared_slot().filter(|slot| !keeps_content && slot.object().is_some());
+    let Some(slot) = slot else { return inode.allocate(how, offset, size) };
+    // Pages that show the old content go back to the file, and are loaded anew when they are touched.
+    write_back(inode)?;
+    inode.allocate(how, offset, size)?;
+    slot.truncated(offset & !(PAGE_SIZE as u64 - 1))
+}
+
+/// Brings what shared mappings have written to the file.
+pub fn write_back(inode: &InodeRef) -> Result<()> {
+    match inode.shared_slot().and_then(SharedSlot::object) {
+        Some(object) => object.write_back(0..inode.attr()?.size),
+        None => Ok(()),
     }
-    inode.allocate(how, offset, size)
 }
 
 /// Changes of a file's size go through here.

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::dentry::Dentry;
-use super::inode::InodeRef;
+use super::inode::{Atime, InodeRef, Kind};
 use super::mounts;
 use crate::error::Result;
 use crate::sched::SpinLock;
@@ -137,6 +137,16 @@ impl Mount {
         self.has(MS_RDONLY)
     }
 
+    /// What reading through this mount does to access times; `None`: nothing.
+    pub fn atime_rule(&self, kind: Kind) -> Option<Atime> {
+        let never = if kind == Kind::Directory { MS_RDONLY | MS_NOATIME | MS_NODIRATIME } else { MS_RDONLY | MS_NOATIME };
+        match () {
+            () if self.has(never) => None,
+            () if self.has(MS_RELATIME) => Some(Atime::Relative),
+            () => Some(Atime::Always),
+        }
+    }
+
     /// Something was opened for writing (1) or closed again (-1).
     pub(super) fn count_writer(&self, change: isize) {
         self.writers.fetch_add(change as usize, Ordering::Relaxed);
@@ -151,6 +161,15 @@ impl Mount {
     }
 }
 
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // No other mount shows the same names.
+        if Arc::strong_count(&self.fs) == 1 {
+            self.root.forget_tree();
+        }
+    }
+}
+
 impl Path {
     pub fn inode(&self) -> &InodeRef {
         self.dentry.inode()
@@ -158,6 +177,14 @@ impl Path {
 
     pub fn is_same(&self, other: &Path) -> bool {
         Arc::ptr_eq(&self.dentry, &other.dentry) && Arc::ptr_eq(&self.mount, &other.mount)
+    }
+
+    /// What is there was read.
+    pub fn accessed(&self) {
+        let inode = self.inode();
+        if let Some(rule) = self.mount.atime_rule(inode.kind()) {
+            inode.accessed(rule);
+        }
     }
 
     pub fn is_mount_root(&self) -> bool {

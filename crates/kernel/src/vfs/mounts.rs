@@ -9,10 +9,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use occlum_enclave::log;
 use spin::Once;
 
 use super::dentry::Dentry;
-use super::mount::{FileSystem, MS_RDONLY, Mount, Path};
+use super::mount::{FileSystem, MS_RDONLY, MS_RELATIME, Mount, Path};
 use crate::error::{Errno, Result, err};
 use crate::sched::SpinLock;
 
@@ -21,7 +22,8 @@ static ROOT: Once<Path> = Once::new();
 
 /// Mounts the root of everything; called once.
 pub fn mount_root(fs: Arc<dyn FileSystem>, source: String) -> Result<Path> {
-    let mount = Mount::new(fs.clone(), Dentry::root(fs.root()?), None, source, 0);
+    let root = Dentry::root(fs.root()?);
+    let mount = Mount::new(fs, root, None, source, MS_RELATIME);
     let path = Path { dentry: mount.root.clone(), mount: mount.clone() };
     MOUNTS.lock().push(mount);
     Ok(ROOT.call_once(|| path).clone())
@@ -38,6 +40,15 @@ pub fn root() -> Path {
 /// All mounts, oldest first.
 pub fn all() -> Vec<Arc<Mount>> {
     MOUNTS.lock().clone()
+}
+
+/// Brings everything written to where it lasts; what fails is in the log.
+pub fn sync_all() {
+    for mount in all() {
+        if let Err(error) = mount.fs.sync() {
+            log!(Error, "{} could not be synced: {error:?}", mount.source);
+        }
+    }
 }
 
 /// The roots of all mounts.

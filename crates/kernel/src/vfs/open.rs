@@ -7,7 +7,7 @@ use super::file::{File, InodeFile, PathFile, Wait};
 use super::flags::*;
 use super::inotify::{self, IN_ACCESS, IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY, IN_OPEN};
 use super::inode::{InodeRef, Position, Seek};
-use super::mount::Path;
+use super::mount::{MS_SYNCHRONOUS, Path};
 use super::transfer::{Sink, Source};
 use crate::error::{Errno, Result, err};
 use crate::sched::Mutex;
@@ -137,6 +137,7 @@ impl OpenFile {
         let count = sink.drive(|sink| self.file.read(start + sink.done() as u64, sink, self.wait()))?;
         *offset = start + count as u64;
         drop(offset);
+        self.accessed();
         self.tell_if(count, IN_ACCESS);
         Ok(count)
     }
@@ -160,8 +161,7 @@ impl OpenFile {
             *offset = end;
         }
         drop(offset);
-        self.tell_if(count, IN_MODIFY);
-        Ok(count)
+        self.written(count)
     }
 
     /// pread(2).
@@ -174,8 +174,16 @@ impl OpenFile {
             let at = offset.saturating_add(sink.done() as u64);
             self.file.read(at, sink, self.wait())
         })?;
+        self.accessed();
         self.tell_if(count, IN_ACCESS);
         Ok(count)
+    }
+
+    /// It was read: its access time.
+    pub fn accessed(&self) {
+        if let Some(path) = self.path.as_ref().filter(|_| self.flags() & O_NOATIME == 0) {
+            path.accessed();
+        }
     }
 
     /// pwrite(2). As on Linux, O_APPEND wins over the offset.
@@ -190,6 +198,15 @@ impl OpenFile {
             let at = if is_append { Position::End } else { here };
             self.file.write(at, source, self.wait()).map(drop)
         })?;
+        self.written(count)
+    }
+
+    /// What follows a write at an offset: O_SYNC and O_DSYNC, and who watches.
+    fn written(&self, count: usize) -> Result<usize> {
+        let is_sync_mount = || self.path.as_ref().is_some_and(|path| path.mount.has(MS_SYNCHRONOUS));
+        if count > 0 && (self.flags() & O_DSYNC != 0 || is_sync_mount()) {
+            self.file.sync()?;
+        }
         self.tell_if(count, IN_MODIFY);
         Ok(count)
     }

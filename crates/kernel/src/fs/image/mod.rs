@@ -5,8 +5,6 @@
 
 mod pages;
 
-pub use pages::cached_bytes;
-
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;

@@ -1,12 +1,11 @@
-//! The page cache: checked blocks of image files, shared by all readers.
+//! Checked blocks of image files in the page cache, shared by all readers.
 //!
 //! Blocks are large, because hashing and finding cost per block: a cached read is one lookup and one copy
-//! for 128 KiB. All blocks of all files stand in one queue; when there are too many, the oldest that was not
-//! used since it was last looked at goes (second chance). A block in use stays alive by its `Arc`.
+//! for 128 KiB. A block in use stays alive by its `Arc`.
 //!
-//! Locks: a file's map and the queue, never both at once; none is held while a block is loaded.
+//! Lock: a file's map; it is not held while a block is loaded.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,18 +13,18 @@ use occlum_enclave::pages::Pages;
 use spin::RwLock;
 
 use crate::error::{Errno, Error, Result};
+use crate::fs::cache::{self, Cached, Evicted, ReadOnce};
 use crate::sched::SpinLock;
 use crate::vfs::Sink;
 
 /// Eight leaf blocks of the image.
 const BLOCK: usize = 128 << 10;
 const PAGE: usize = 4096;
-/// Bytes the cache may hold.
-const LIMIT: usize = 256 << 20;
 
 /// The cached blocks of one file.
 pub struct FilePages {
     blocks: RwLock<BTreeMap<u64, Arc<Block>>>,
+    read_once: SpinLock<ReadOnce>,
 }
 
 struct Block {
@@ -33,16 +32,9 @@ struct Block {
     is_recent: AtomicBool,
 }
 
-struct Queue {
-    blocks: VecDeque<(Weak<FilePages>, u64, usize)>,
-    bytes: usize,
-}
-
-static QUEUE: SpinLock<Queue> = SpinLock::new(Queue { blocks: VecDeque::new(), bytes: 0 });
-
 impl FilePages {
     pub fn new() -> Arc<FilePages> {
-        Arc::new(FilePages { blocks: RwLock::new(BTreeMap::new()) })
+        Arc::new(FilePages { blocks: RwLock::new(BTreeMap::new()), read_once: SpinLock::new(ReadOnce::default()) })
     }
 
     /// Reads from a file of `size` bytes; `load(offset, buf)` fills a block that is not cached.
@@ -90,53 +82,29 @@ impl FilePages {
         let mut pages = Pages::new(order).map_err(no_memory)?;
         load(&mut pages[..stored])?;
         let block = Arc::new(Block { pages, is_recent: AtomicBool::new(false) });
+        if !self.read_once.lock().is_kept(number) {
+            return Ok(block);
+        }
         let size = PAGE << order;
         // If another vCPU was faster, its block stays in the queue twice, which only costs a look.
         self.blocks.write().insert(number, block.clone());
-        let too_many = {
-            let mut queue = QUEUE.lock();
-            queue.blocks.push_back((Arc::downgrade(self), number, size));
-            queue.bytes += size;
-            queue.bytes > LIMIT
-        };
-        if too_many {
-            evict();
-        }
+        let me: Weak<FilePages> = Arc::downgrade(self);
+        cache::added(me, number, size);
         Ok(block)
     }
 }
 
-/// Takes the oldest blocks away until the limit holds.
-fn evict() {
-    loop {
-        let (file, number, size) = {
-            let mut queue = QUEUE.lock();
-            if queue.bytes <= LIMIT {
-                return;
-            }
-            let Some(oldest) = queue.blocks.pop_front() else { return };
-            oldest
-        };
-        let is_recent = file.upgrade().is_some_and(|file| {
-            let mut blocks = file.blocks.write();
-            let is_recent = blocks
-                .get(&number)
-                .is_some_and(|block| block.is_recent.swap(false, Ordering::Relaxed));
-            if !is_recent {
-                blocks.remove(&number);
-            }
-            is_recent
-        });
-        let mut queue = QUEUE.lock();
+impl Cached for FilePages {
+    fn evict(&self, number: u64) -> Evicted {
+        let mut blocks = self.blocks.write();
+        let is_recent =
+            blocks.get(&number).is_some_and(|block| block.is_recent.swap(false, Ordering::Relaxed));
         if is_recent {
-            queue.blocks.push_back((file, number, size));
-        } else {
-            queue.bytes -= size;
+            return Evicted::Kept;
         }
+        let gone = blocks.remove(&number);
+        drop(blocks);
+        drop(gone);
+        Evicted::Gone
     }
-}
-
-/// Bytes in the cache (for /proc/meminfo).
-pub fn cached_bytes() -> usize {
-    QUEUE.lock().bytes
 }

@@ -10,7 +10,7 @@ use spin::Once;
 
 use super::Content;
 use crate::error::{Errno, Result, err};
-use crate::fs::image;
+use crate::fs::cache;
 use crate::mm;
 use crate::process;
 use crate::process::system::{RELEASE, VERSION};
@@ -205,7 +205,7 @@ fn meminfo() -> String {
     let heap = HeapUsage::now();
     let total = (user.limit + heap.limit) / 1024;
     let free = (user.limit.saturating_sub(user.granted)) / 1024;
-    let cached = image::cached_bytes() / 1024;
+    let cached = cache::bytes() / 1024;
     let mut text = String::new();
     let rows = [
         ("MemTotal", total),
@@ -222,7 +222,7 @@ fn meminfo() -> String {
         ("Writeback", 0),
         ("AnonPages", user.granted / 1024),
         ("Mapped", 0),
-        ("Shmem", Pages::in_use().saturating_sub(image::cached_bytes()) / 1024),
+        ("Shmem", Pages::in_use().saturating_sub(cache::bytes()) / 1024),
         ("Slab", heap.size / 1024),
         ("CommitLimit", total),
         ("Committed_AS", user.granted / 1024),
@@ -279,7 +279,7 @@ fn stat() -> String {
 }
 
 fn filesystems() -> String {
-    let names = ["proc", "tmpfs", "ramfs", "devtmpfs", "overlay", "hostfs"];
+    let names = ["proc", "tmpfs", "ramfs", "devtmpfs", "overlay", "hostfs", "sefs", "unionfs"];
     names.iter().map(|name| format!("nodev\t{name}\n")).collect()
 }
 

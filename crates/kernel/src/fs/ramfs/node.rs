@@ -454,7 +454,11 @@ impl Inode for Node {
             let end = start.saturating_add(source.left() as u64);
             self.check_size_seals(end.max(self.data()?.size()))?;
         }
+        let before = source.done();
         let end = self.data()?.write_at(position, source)?;
+        if source.done() == before {
+            return Ok(end);
+        }
         self.change(|meta| {
             meta.mtime = Timestamp::now();
             // A write takes the set-id bits away, unless root writes.
@@ -473,6 +477,9 @@ impl Inode for Node {
     }
 
     fn allocate(&self, how: Allocate, offset: u64, size: u64) -> Result<()> {
+        if matches!(how, Allocate::Collapse | Allocate::Insert) {
+            return err(Errno::EOPNOTSUPP, "as tmpfs of Linux");
+        }
         let data = self.data()?;
         let end = offset.checked_add(size).ok_or(Error::new(Errno::EFBIG, "offset overflow"))?;
         if matches!(how, Allocate::PunchHole | Allocate::ZeroRange | Allocate::ZeroRangeKeepSize) {
@@ -487,6 +494,17 @@ impl Inode for Node {
 
     fn seek(&self, what: Seek, offset: u64) -> Result<u64> {
         self.data()?.seek(what, offset)
+    }
+
+    /// What shows the image's content keeps its time: remembering it would take memory for each file read.
+    fn accessed(&self, rule: Atime) {
+        if self.lower.is_some() {
+            return;
+        }
+        let mut meta = self.meta.lock();
+        if let Some(now) = rule.update(meta.atime, meta.mtime, meta.ctime) {
+            meta.atime = now;
+        }
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
