@@ -28,12 +28,20 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
 
     build(
-        &Program { dir: crates.join("boot"), binary: "occlum-kernel", rustflags: kernel_flags(crates) },
+        &Program {
+            dir: crates.join("boot"),
+            binary: "occlum-kernel",
+            rustflags: kernel_flags(crates),
+        },
         &out.join("kernel"),
         &bin,
     );
     build(
-        &Program { dir: crates.join("host"), binary: "occlum-host", rustflags: String::new() },
+        &Program {
+            dir: crates.join("host"),
+            binary: "occlum-host",
+            rustflags: String::new(),
+        },
         &out.join("host"),
         &bin,
     );
@@ -52,8 +60,8 @@ fn kernel_flags(crates: &Path) -> String {
         .expect("crates/boot/rustflags.txt holds the kernel's flags");
     let mut flags: Vec<String> = listed.split_whitespace().map(str::to_owned).collect();
     flags.push(format!("--remap-path-prefix={}=occlum", crates.display()));
-    let cargo_home = env::var("CARGO_HOME")
-        .or_else(|_| env::var("HOME").map(|home| format!("{home}/.cargo")));
+    let cargo_home =
+        env::var("CARGO_HOME").or_else(|_| env::var("HOME").map(|home| format!("{home}/.cargo")));
     if let Ok(home) = cargo_home {
         flags.push(format!("--remap-path-prefix={home}=cargo"));
     }
@@ -64,7 +72,15 @@ fn kernel_flags(crates: &Path) -> String {
 fn build(program: &Program, target_dir: &Path, bin: &Path) {
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
     cargo
-        .args(["build", "--release", "--locked", "--target", TARGET, "--bin", program.binary])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--target",
+            TARGET,
+            "--bin",
+            program.binary,
+        ])
         .arg("--target-dir")
         .arg(target_dir)
         .current_dir(&program.dir);
@@ -73,7 +89,11 @@ fn build(program: &Program, target_dir: &Path, bin: &Path) {
         cargo.env("CARGO_ENCODED_RUSTFLAGS", &program.rustflags);
     }
     let status = cargo.status().expect("cargo can be started");
-    assert!(status.success(), "building {} failed: {status}", program.binary);
+    assert!(
+        status.success(),
+        "building {} failed: {status}",
+        program.binary
+    );
 
     let built = target_dir.join(TARGET).join("release").join(program.binary);
     fs::copy(&built, bin.join(program.binary)).expect("the built program can be copied");
@@ -83,8 +103,16 @@ fn build(program: &Program, target_dir: &Path, bin: &Path) {
 fn clear_outer_cargo(command: &mut Command) {
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let outer = text.starts_with("CARGO_") && text != "CARGO_HOME" && text != "CARGO_NET_OFFLINE";
-        let steers = ["RUSTFLAGS", "RUSTC_WRAPPER", "TARGET", "OUT_DIR", "PROFILE", "HOST"];
+        let outer =
+            text.starts_with("CARGO_") && text != "CARGO_HOME" && text != "CARGO_NET_OFFLINE";
+        let steers = [
+            "RUSTFLAGS",
+            "RUSTC_WRAPPER",
+            "TARGET",
+            "OUT_DIR",
+            "PROFILE",
+            "HOST",
+        ];
         if outer || steers.contains(&&*text) {
             command.env_remove(&name);
         }
@@ -93,7 +121,14 @@ fn clear_outer_cargo(command: &mut Command) {
 
 /// Names each source file of a crate to cargo, but not a `target` directory inside it.
 fn watch(krate: &Path) {
-    for name in ["src", "Cargo.toml", "Cargo.lock", "build.rs", "rustflags.txt", "patches"] {
+    for name in [
+        "src",
+        "Cargo.toml",
+        "Cargo.lock",
+        "build.rs",
+        "rustflags.txt",
+        "patches",
+    ] {
         let path = krate.join(name);
         if path.exists() {
             println!("cargo:rerun-if-changed={}", path.display());

@@ -6,6 +6,7 @@
 mod abi;
 mod sgx;
 mod storage;
+mod store;
 
 use pyo3::prelude::*;
 
@@ -13,5 +14,6 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     abi::register(module)?;
     sgx::register(module)?;
-    storage::register(module)
+    storage::register(module)?;
+    store::register(module)
 }

@@ -17,8 +17,12 @@ use occlum_storage::image::{
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-pyo3::import_exception!(occlum.errors, Error);
-pyo3::import_exception!(occlum.errors, VerificationError);
+pub use raised::{Error, VerificationError};
+
+mod raised {
+    pyo3::import_exception!(occlum.errors, Error);
+    pyo3::import_exception!(occlum.errors, VerificationError);
+}
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ImageScan>()?;
@@ -298,7 +302,7 @@ impl ImageSource for FileSource {
 
 /// Calls `progress(done, total)`. An exception, from there or by a signal, is kept and ends the
 /// work.
-fn report(
+pub fn report(
     progress: &Py<PyAny>,
     done: u64,
     total: u64,

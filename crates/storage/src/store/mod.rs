@@ -25,9 +25,12 @@
 mod attributes;
 mod chunk;
 mod commit;
+mod copy;
 mod data;
 mod disk;
 mod error;
+#[cfg(feature = "writer")]
+mod file;
 mod inode;
 mod item;
 mod log;
@@ -52,6 +55,8 @@ mod xattr;
 pub use attributes::{NewInode, StoreStat};
 pub use disk::{Disk, DiskError};
 pub use error::{Result, StoreError};
+#[cfg(feature = "writer")]
+pub use file::FileDisk;
 pub use inode::{FileKind, ROOT, SetAttr, Stat, Time};
 pub use names::{DirEntry, Entry, EntryKind, Leave, Name, Removed, Rename};
 pub use opened::{Limits, Options, Seed, Store};

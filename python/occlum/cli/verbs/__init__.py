@@ -30,6 +30,11 @@ SECTIONS: dict[str, dict[str, str]] = {
         "top": "Show live what the started enclave does: processes, CPU, memory, exits.",
         "stop": "End all programs and the started enclave.",
     },
+    "Files": {
+        "fs": "Look into the image and the encrypted store, check them, copy them.",
+        "mount": "Show the files of this instance, image and store, at DIRECTORY until Ctrl-C.",
+        "gen-image-key": "Write a new random key of 256 bits to FILE, as xx-xx-...",
+    },
     "Looking inside": {
         "profile": "Run PROGRAM as occlum run does and tell where time goes in the enclave.",
         "gdb": "Run PROGRAM in an enclave of the simulated CPU under GDB.",
