@@ -246,6 +246,11 @@ impl Space {
         self.cursor = run.start + run.len;
     }
 
+    /// Where the next search begins.
+    pub fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
     /// The next search begins here: the rest of a reserved run was not needed.
     pub fn set_cursor(&mut self, block: u64) {
         self.cursor = block;
