@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find crates python Cargo.toml Cargo.lock pyproject.toml \
 	-name target -prune -o -name __pycache__ -prune -o -type f -print)
 
-.PHONY: help install demo test storage-soak kill-soak lint bench fork-soak network-soak clean
+.PHONY: help install demo test storage-soak kill-soak lint bench fork-soak network-soak fuzz-syscalls clean
 
 help:
 	@echo "make demo     build, install into $(VENV), and run real programs in an enclave"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench    the benchmark table"
 	@echo "make fork-soak  thousands of random forking programs (SEEDS=5000)"
 	@echo "make network-soak  ten thousand connects, resets and half-closes"
+	@echo "make fuzz-syscalls  random system calls in an enclave for a minute"
 	@echo "make clean    remove $(VENV) and build output"
 
 install: $(VENV)/installed
@@ -62,6 +63,9 @@ fork-soak: install
 
 network-soak: install
 	$(BIN)/python bench/network_soak.py
+
+fuzz-syscalls: install
+	OCCLUM_BIN=$(abspath $(BIN)) fuzz/syscalls/run 60
 
 clean:
 	rm -rf $(VENV) target crates/boot/target

@@ -17,6 +17,7 @@ pub mod robust;
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use occlum_abi::Errno;
@@ -89,6 +90,64 @@ pub fn wait(addr: UserAddr, expected: u32, bitset: u32, deadline_ns: Option<u64>
     let waiter = FutexWaiter::new(key_of(addr), bitset, None);
     enqueue_if(&waiter, addr, expected)?;
     sleep(&waiter, deadline_ns)
+}
+
+/// Waits on several words at once (futex_waitv(2)): each is an address and what is expected there. Gives the
+/// index of one that was woken.
+pub fn wait_any(words: &[(UserAddr, u32)], deadline_ns: Option<u64>) -> Result<usize> {
+    let mut waiters: Vec<Arc<FutexWaiter>> = Vec::new();
+    waiters.try_reserve_exact(words.len()).map_err(|_| Error::new(Errno::ENOMEM, "too many words"))?;
+    for &(addr, expected) in words {
+        let queued = user::load_u32(addr).and_then(|_| {
+            let waiter = FutexWaiter::new(key_of(addr), MATCH_ANY, None);
+            enqueue_if(&waiter, addr, expected).map(|()| waiter)
+        });
+        match queued {
+            Ok(waiter) => waiters.push(waiter),
+            // A wake-up that came meanwhile counts.
+            Err(error) => return leave_all(&waiters).ok_or(error),
+        }
+    }
+    let woken = match waiters.first() {
+        Some(first) => sleep_any(first, &waiters, deadline_ns),
+        None => return err(Errno::EINVAL, "no words"),
+    };
+    match (leave_all(&waiters), woken) {
+        (Some(index), _) => Ok(index),
+        (None, Err(error)) => Err(error),
+        (None, Ok(())) => err(Errno::EAGAIN, "woken by nobody"),
+    }
+}
+
+/// Takes all waiters out of their queues; gives the first that somebody woke.
+fn leave_all(waiters: &[Arc<FutexWaiter>]) -> Option<usize> {
+    let mut woken = None;
+    for (index, waiter) in waiters.iter().enumerate() {
+        if !dequeue(waiter) && woken.is_none() {
+            woken = Some(index);
+        }
+    }
+    woken
+}
+
+fn sleep_any(
+    first: &Arc<FutexWaiter>,
+    waiters: &[Arc<FutexWaiter>],
+    deadline_ns: Option<u64>,
+) -> Result<()> {
+    let _alarm = deadline_ns.map(|deadline| timer::arm(deadline, first.clone()));
+    loop {
+        if waiters.iter().any(|waiter| waiter.is_woken()) {
+            return Ok(());
+        }
+        if deadline_ns.is_some_and(|deadline| timer::now_ns() >= deadline) {
+            return err(Errno::ETIMEDOUT, "");
+        }
+        if run::is_interrupted() {
+            return Err(error::interrupted());
+        }
+        run::park();
+    }
 }
 
 /// Queues the waiter if the word is still what was expected.

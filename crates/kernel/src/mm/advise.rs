@@ -27,6 +27,12 @@ pub enum Advice {
     OnFork(ForkAdvice),
     /// MADV_POPULATE_READ, MADV_POPULATE_WRITE
     Populate(Prot),
+    /// MADV_REMOVE
+    Remove,
+    /// MADV_COLD, MADV_PAGEOUT: nothing is ever swapped, so all they do is be refused.
+    Evict,
+    /// MADV_DONTNEED_LOCKED
+    DontNeedLocked,
 }
 
 /// Up to this size zeroing is cheaper than a call to the host.
@@ -61,11 +67,15 @@ impl AddressSpace {
         Ok(present)
     }
 
-    /// msync(2): pages of shared files go back to their files.
-    pub fn sync(&self, addr: usize, size: usize) -> Result<()> {
+    /// msync(2): pages of shared files go back to their files. `drops_locked`: MS_INVALIDATE, which locked
+    /// pages refuse.
+    pub fn sync(&self, addr: usize, size: usize, drops_locked: bool) -> Result<()> {
         let range = page_range(addr, size, Errno::ENOMEM)?;
         let space = self.inner.lock();
         for part in space.vmas.parts(range.clone()) {
+            if drops_locked && part.is_locked {
+                return err(Errno::EBUSY, "locked pages");
+            }
             if let Source::Shared { object, offset } = &part.source {
                 object.write_back(*offset..*offset + part.size() as u64)?;
             }
@@ -86,8 +96,27 @@ impl AddressSpace {
         self.inner.lock().set_locked(range, false)
     }
 
-    /// mlockall(MCL_CURRENT) and munlockall(2)
-    pub fn set_all_locked(&self, is_locked: bool) {
+    /// mlockall(2): what is mapped now, what will be mapped, or both.
+    pub fn lock_all(&self, current: bool, future: bool) -> Result<()> {
+        let mut space = self.inner.lock();
+        if current && space.vmas.size() > space.limits.locked {
+            return err(Errno::ENOMEM, "RLIMIT_MEMLOCK");
+        }
+        space.locks_future = future;
+        drop(space);
+        if current {
+            self.set_all_locked(true);
+        }
+        Ok(())
+    }
+
+    /// munlockall(2)
+    pub fn unlock_all(&self) {
+        self.inner.lock().locks_future = false;
+        self.set_all_locked(false);
+    }
+
+    fn set_all_locked(&self, is_locked: bool) {
         let mut space = self.inner.lock();
         let all: Vec<_> = space.vmas.iter().map(Vma::range).collect();
         for range in all {
@@ -104,6 +133,12 @@ impl Space {
             Advice::Free if is_private_anonymous => Ok(()),
             Advice::Free => err(Errno::EINVAL, "MADV_FREE is for private anonymous memory"),
             Advice::DontNeed if part.is_locked => err(Errno::EINVAL, "locked pages"),
+            Advice::Evict if part.is_locked => err(Errno::EINVAL, "locked pages"),
+            Advice::Evict => Ok(()),
+            Advice::Remove => remove(part),
+            Advice::DontNeedLocked => {
+                self.advise_part(&Vma { is_locked: false, ..part.clone() }, Advice::DontNeed)
+            }
             Advice::DontNeed if is_private_anonymous => self.forget_anonymous(part),
             Advice::DontNeed if matches!(part.source, Source::File { .. }) => self.retire(part.range()),
             Advice::DontNeed => Ok(()),
@@ -118,7 +153,7 @@ impl Space {
         }
     }
 
-    fn forget_anonymous(&mut self, part: &Vma) -> Result<()> {
+    pub(super) fn forget_anonymous(&mut self, part: &Vma) -> Result<()> {
         for pages in self.granted.within(part.range()) {
             self.forget_pages(pages, part.prot)?;
         }
@@ -166,8 +201,10 @@ impl Space {
     }
 
     fn check_lock_limit(&self, range: &Range<usize>) -> Result<()> {
-        let locked: usize = self.vmas.iter().filter(|vma| vma.is_locked).map(Vma::size).sum();
-        if locked + (range.end - range.start) > self.limits.locked {
+        let is_new = |vma: &&Vma| !vma.is_locked;
+        let parts = self.vmas.parts(range.clone());
+        let more: usize = parts.iter().filter(is_new).map(Vma::size).sum();
+        if more > self.limits.locked.saturating_sub(self.locked_size()) {
             return err(Errno::ENOMEM, "RLIMIT_MEMLOCK");
         }
         Ok(())
@@ -180,6 +217,20 @@ impl Space {
             _ => self.granted.at(page).is_some(),
         }
     }
+}
+
+/// MADV_REMOVE: the file has zeros there.
+fn remove(part: &Vma) -> Result<()> {
+    let Source::Shared { object, offset } = &part.source else {
+        return err(Errno::EINVAL, "no shared file behind");
+    };
+    if part.is_locked {
+        return err(Errno::EINVAL, "locked pages");
+    }
+    if !part.prot.contains(Prot::WRITE) {
+        return err(Errno::EACCES, "not writable");
+    }
+    object.zero(*offset..*offset + part.size() as u64)
 }
 
 /// The pages that hold `[addr, addr + size)`.

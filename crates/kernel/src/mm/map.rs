@@ -51,7 +51,9 @@ impl AddressSpace {
 impl Space {
     pub fn map(&mut self, request: MapRequest) -> Result<usize> {
         let size = checked_size(&request)?;
-        let request = MapRequest { size, ..request };
+        let is_locked = request.is_locked || self.locks_future;
+        let is_populated = request.is_populated || self.locks_future;
+        let request = MapRequest { size, is_locked, is_populated, ..request };
         self.check_limits(&request)?;
         let backing = self.resolve_backing(&request)?;
         let start = match &backing {
@@ -115,11 +117,39 @@ impl Space {
         if size > self.limits.address_space.saturating_sub(self.vmas.size()) {
             return err(Errno::ENOMEM, "RLIMIT_AS");
         }
+        let is_stack = request.is_stack || request.grows_down;
+        if !is_stack {
+            self.check_data_limit(request.prot, request.sharing == Sharing::Shared, size)?;
+        }
+        let is_locked = request.is_locked || self.locks_future;
+        if is_locked && size > self.limits.locked.saturating_sub(self.locked_size()) {
+            return err(Errno::EAGAIN, "RLIMIT_MEMLOCK");
+        }
         let is_data = request.prot.contains(Prot::WRITE) && !request.is_unreserved;
         if is_data && matches!(request.backing, Backing::Anonymous) {
             check_available(size)?;
         }
         Ok(())
+    }
+
+    /// RLIMIT_DATA: `size` more bytes of private memory that can be written.
+    pub fn check_data_limit(&self, prot: Prot, is_shared: bool, size: usize) -> Result<()> {
+        if self.limits.data == usize::MAX || is_shared || !prot.contains(Prot::WRITE) {
+            return Ok(());
+        }
+        let is_data = |vma: &&Vma| vma.prot.contains(Prot::WRITE) && !vma.is_shared && !vma.is_stack && !vma.grows_down;
+        let data: usize = self.vmas.iter().filter(is_data).map(Vma::size).sum();
+        if size > self.limits.data.saturating_sub(data) {
+            return err(Errno::ENOMEM, "RLIMIT_DATA");
+        }
+        Ok(())
+    }
+
+    pub fn locked_size(&self) -> usize {
+        if self.limits.locked == usize::MAX {
+            return 0;
+        }
+        self.vmas.iter().filter(|vma| vma.is_locked).map(Vma::size).sum()
     }
 
     /// What the pages will come from; shared files get their object here.

@@ -51,7 +51,7 @@ pub use advise::Advice;
 pub use commit::Usage;
 pub use fault::{Access, FaultOutcome};
 pub use file::{FileIdentity, MappableFile};
-pub use remap::Move;
+pub use remap::{Leave, Move};
 pub use request::{Backing, Fixed, MapRequest, MemoryLimits, Sharing};
 pub use shared::{SharedObject, SharedSlot};
 pub use site_table::SiteTable;
@@ -75,6 +75,23 @@ pub fn init(config: &BootConfig) -> Result<()> {
 /// The address space of the current task, if it has one.
 pub fn current() -> Option<Arc<AddressSpace>> {
     sched::local::<AddressSpace>(Local::Space)
+}
+
+/// Runs `body` with `space` as the one whose memory copies reach and whose faults are resolved.
+pub fn within<R>(space: &Arc<AddressSpace>, body: impl FnOnce() -> R) -> R {
+    let task = sched::current();
+    let old = sched::local::<AddressSpace>(Local::Space);
+    residency::leave();
+    space.thread_joins();
+    sched::set_local(&task, Local::Space, Some(space.clone()));
+    let result = body();
+    residency::leave();
+    space.thread_leaves();
+    match old {
+        Some(old) => sched::set_local(&task, Local::Space, Some(old)),
+        None => sched::set_local(&task, Local::Space, None),
+    }
+    result
 }
 
 /// Tries to make the page at `address` accessible to the current task for `access`.

@@ -17,6 +17,25 @@ impl AddressSpace {
         }
         self.lock_resident()?.protect(range, prot)
     }
+
+    /// The same with PROT_GROWSDOWN: from the start of a mapping that grows down.
+    pub fn protect_grown(&self, addr: usize, size: usize, prot: Prot) -> Result<()> {
+        let range = page_range(addr, size, Errno::ENOMEM)?;
+        let mut space = self.lock_resident()?;
+        let start = match space.vmas.from(range.start) {
+            Some(vma) if vma.start < range.end && vma.grows_down => vma.start,
+            Some(vma) if vma.start < range.end => return err(Errno::EINVAL, "does not grow down"),
+            _ => return err(Errno::ENOMEM, "nothing mapped there"),
+        };
+        space.protect(start..range.end, prot)
+    }
+
+    /// Whether all that is mapped there can be executed already.
+    pub fn is_executable(&self, addr: usize, size: usize) -> Result<bool> {
+        let range = page_range(addr, size, Errno::ENOMEM)?;
+        let space = self.lock_resident()?;
+        Ok(space.vmas.touching(range).all(|vma| vma.prot.contains(Prot::EXEC)))
+    }
 }
 
 impl Space {

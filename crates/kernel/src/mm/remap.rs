@@ -22,28 +22,45 @@ pub enum Move {
     To(usize),
 }
 
+/// What becomes of the old range after a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    Nothing,
+    /// MREMAP_DONTUNMAP: the mapping, but zeros.
+    Zeros,
+}
+
 /// Moved mappings from this size on get room to grow in place the next time.
 const ROOMY_MIN: usize = 1 << 20;
 const ROOM_FACTOR: usize = 4;
 
 impl AddressSpace {
-    /// mremap(2) without MREMAP_DONTUNMAP. Gives the new address.
-    pub fn remap(&self, addr: usize, old_size: usize, new_size: usize, to: Move) -> Result<usize> {
+    /// mremap(2). Gives the new address.
+    pub fn remap(&self, addr: usize, old_size: usize, new_size: usize, to: Move, leave: Leave) -> Result<usize> {
         let old = page_range(addr, old_size, Errno::EINVAL)?;
         let new_size = new_size.checked_next_multiple_of(PAGE_SIZE).filter(|&size| size <= USER_END);
         match new_size {
             None => err(Errno::EINVAL, "new size too large"),
             Some(0) => err(Errno::EINVAL, "new size is 0"),
-            Some(new_size) => self.lock_resident()?.remap(old, new_size, to),
+            Some(new_size) => self.lock_resident()?.remap(old, new_size, to, leave),
         }
     }
 }
 
 impl Space {
-    fn remap(&mut self, old: Range<usize>, new_size: usize, to: Move) -> Result<usize> {
+    fn remap(&mut self, old: Range<usize>, new_size: usize, to: Move, leave: Leave) -> Result<usize> {
         let vma = self.remappable(&old)?;
         let old_size = old.end - old.start;
+        if leave == Leave::Zeros {
+            return self.move_leaving_zeros(&vma, old, new_size, to);
+        }
+        if vma.is_global() && new_size > old_size && to != Move::No {
+            return self.grow_shared(&vma, old, new_size, to);
+        }
         if let Move::To(target) = to {
+            if vma.is_global() {
+                return err(Errno::EINVAL, "shared memory stays where it is");
+            }
             self.check_target(&old, target, new_size)?;
         } else if new_size <= old_size {
             self.unmap(old.start + new_size..old.end)?;
@@ -66,10 +83,51 @@ impl Space {
             return err(Errno::EFAULT, "old range is more than one mapping");
         }
         let is_text = matches!(vma.source, Source::File { .. }) && vma.prot.contains(Prot::EXEC);
-        if vma.is_global() || is_text || matches!(vma.source, Source::Stubs) {
-            return err(Errno::EINVAL, "shared files and program text stay where they are");
+        let is_kernels = matches!(vma.source, Source::Stubs | Source::Vdso | Source::Vvar);
+        if is_text || is_kernels {
+            return err(Errno::EINVAL, "program text stays where it is");
         }
         Ok(vma.clone())
+    }
+
+    /// Shared memory stands at one place: it grows there or nowhere.
+    fn grow_shared(&mut self, vma: &Vma, old: Range<usize>, new_size: usize, to: Move) -> Result<usize> {
+        let Source::Shared { object, offset } = &vma.source else {
+            return err(Errno::EINVAL, "can't grow");
+        };
+        let by = new_size - (old.end - old.start);
+        self.check_growth(vma, by)?;
+        let first = offset + (old.start - vma.start) as u64;
+        object.address_of(first, new_size)?;
+        let is_last = old.end == vma.end && self.vmas.is_free(old.end..old.end + by);
+        if !is_last || matches!(to, Move::To(_)) {
+            return err(Errno::ENOMEM, "shared memory does not move");
+        }
+        let grown = extension(vma, old.end, by);
+        self.install(&like(&grown), old.end, grown.source)?;
+        Ok(old.start)
+    }
+
+    fn move_leaving_zeros(&mut self, vma: &Vma, old: Range<usize>, new_size: usize, to: Move) -> Result<usize> {
+        if new_size != old.end - old.start || to == Move::No || !vma.is_anonymous() || vma.is_shared {
+            return err(Errno::EINVAL, "MREMAP_DONTUNMAP is for moving private memory");
+        }
+        self.check_growth(vma, new_size)?;
+        let start = match to {
+            Move::To(target) => {
+                self.check_target(&old, target, new_size)?;
+                self.take_target(target..target + new_size)?;
+                target
+            }
+            _ => self.place_roomy(new_size)?,
+        };
+        self.vmas.insert(Vma { start, end: start + new_size, ..vma.clone() });
+        if let Err(error) = self.copy_pages(old.clone(), start, vma) {
+            self.unmap(start..start + new_size)?;
+            return Err(error);
+        }
+        self.forget_anonymous(&Vma { start: old.start, end: old.end, ..vma.clone() })?;
+        Ok(start)
     }
 
     fn check_target(&self, old: &Range<usize>, target: usize, new_size: usize) -> Result<()> {
@@ -96,6 +154,10 @@ impl Space {
     fn check_growth(&self, vma: &Vma, by: usize) -> Result<()> {
         if by > self.limits.address_space.saturating_sub(self.vmas.size()) {
             return err(Errno::ENOMEM, "RLIMIT_AS");
+        }
+        self.check_data_limit(vma.prot, vma.is_shared, by)?;
+        if vma.is_locked && by > self.limits.locked.saturating_sub(self.locked_size()) {
+            return err(Errno::EAGAIN, "RLIMIT_MEMLOCK");
         }
         let is_data = vma.prot.contains(Prot::WRITE) && vma.is_anonymous();
         if is_data { check_available(by) } else { Ok(()) }

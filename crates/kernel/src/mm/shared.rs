@@ -236,6 +236,31 @@ impl SharedObject {
         Ok(())
     }
 
+    /// Makes a part of the file zeros, in memory and behind.
+    pub(super) fn zero(&self, bytes: Range<u64>) -> Result<()> {
+        self.zero_loaded(bytes.clone())?;
+        if self.file.is_memory_only() {
+            return Ok(());
+        }
+        let mut zeros = Bounce::new()?;
+        let end = bytes.end.min(self.file.size());
+        for at in (bytes.start..end).step_by(BOUNCE_SIZE) {
+            let piece = zeros.first((end - at) as usize);
+            piece.fill(0);
+            self.file.write_page_data(at, piece)?;
+        }
+        Ok(())
+    }
+
+    fn zero_loaded(&self, bytes: Range<u64>) -> Result<()> {
+        let pages = self.pages.lock();
+        let end = bytes.end.min(self.file.size().next_multiple_of(PAGE_SIZE as u64));
+        for part in self.loaded_parts(&pages, bytes.start..end.max(bytes.start)) {
+            with_write(&part, pages.rights, || usermem::fill(part.start, 0, part.end - part.start))?;
+        }
+        Ok(())
+    }
+
     fn truncate(&self, size: u64) -> Result<()> {
         let mut pages = self.pages.lock();
         let end = self.base.wrapping_add(size as usize);

@@ -87,6 +87,8 @@ pub(super) struct Space {
     pub id: usize,
     /// A mapping is being made: the program does not know its address yet.
     pub is_mapping: bool,
+    /// mlockall(MCL_FUTURE).
+    pub locks_future: bool,
     threads: Arc<AtomicUsize>,
 }
 
@@ -147,6 +149,7 @@ impl AddressSpace {
             weight: 0,
             id,
             is_mapping: false,
+            locks_future: false,
             threads: threads.clone(),
         };
         let inner = Mutex::new(space);
@@ -196,6 +199,11 @@ impl AddressSpace {
     pub fn mapping_at(&self, address: usize) -> Option<Mapping> {
         let space = self.inner.lock();
         space.vmas.at(address).map(|vma| space.describe(vma))
+    }
+
+    /// Bytes of its own that are present; 0 while somebody works on the space.
+    pub fn resident(&self) -> usize {
+        self.inner.try_lock().map_or(0, |space| space.granted.size())
     }
 
     pub fn usage(&self) -> SpaceUsage {

@@ -221,6 +221,10 @@ impl Socket {
 const SIOCOUTQ: u32 = 0x5411;
 
 impl File for Socket {
+    fn can_signal(&self) -> bool {
+        true
+    }
+
     fn attr(&self) -> Result<Attr> {
         Ok(Attr::anonymous(self.common.ino, inode::Kind::Socket, 0o777))
     }

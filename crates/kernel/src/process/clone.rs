@@ -13,8 +13,9 @@ use occlum_enclave::user::UserContext;
 use super::thread::VforkGate;
 use super::tree;
 use super::user_loop;
-use super::{Process, Thread, ThreadState};
-use crate::error::{Result, err};
+use super::credentials::Capability;
+use super::{Limit, Process, Resource, Thread, ThreadState, cpu_limit};
+use crate::error::{Error, Result, err};
 use crate::sched::run;
 use crate::signal::{Dispositions, Signal};
 use crate::user::{self, UserAddr};
@@ -53,6 +54,8 @@ pub struct Request {
     pub parent_tid: UserAddr,
     pub child_tid: UserAddr,
     pub pidfd: UserAddr,
+    /// The child's id, if it is chosen.
+    pub set_tid: Option<u32>,
 }
 
 impl Request {
@@ -63,7 +66,8 @@ impl Request {
 
 /// Makes a thread or process; gives its id.
 pub fn clone(parent: &Arc<Thread>, context: &mut UserContext, request: &Request) -> Result<u32> {
-    check(request)?;
+    check(parent, request)?;
+    check_count(parent)?;
     tree::reserve_thread()?;
     match clone_reserved(parent, context, request) {
         Ok(child) => Ok(child),
@@ -74,7 +78,7 @@ pub fn clone(parent: &Arc<Thread>, context: &mut UserContext, request: &Request)
     }
 }
 
-fn check(request: &Request) -> Result<()> {
+fn check(parent: &Thread, request: &Request) -> Result<()> {
     if request.has(CLONE_THREAD) && !request.has(CLONE_SIGHAND) {
         return err(Errno::EINVAL, "CLONE_THREAD without CLONE_SIGHAND");
     }
@@ -87,8 +91,11 @@ fn check(request: &Request) -> Result<()> {
     if request.has(CLONE_PIDFD) && request.has(CLONE_THREAD | CLONE_DETACHED) {
         return err(Errno::EINVAL, "CLONE_PIDFD of a thread");
     }
+    if request.has(CLONE_NEWNS) && request.has(CLONE_FS) {
+        return err(Errno::EINVAL, "CLONE_NEWNS with CLONE_FS");
+    }
     if request.has(CLONE_NAMESPACES | CLONE_INTO_CGROUP) {
-        return err(Errno::EINVAL, "no namespaces or cgroups");
+        return Err(no_namespaces(parent, request.flags));
     }
     if request.has(CLONE_SETTLS) && request.tls >= USER_ADDRESS_END {
         return err(Errno::EPERM, "thread pointer out of range");
@@ -96,10 +103,34 @@ fn check(request: &Request) -> Result<()> {
     Ok(())
 }
 
+/// Who may not have namespaces on Linux is told so; the others, that there are none (or no cgroups).
+pub fn no_namespaces(thread: &Thread, flags: u64) -> Error {
+    const CLONE_NEWUSER: u64 = 0x1000_0000;
+    let is_allowed = thread.credentials().has(Capability::SysAdmin) || flags & CLONE_NEWUSER != 0;
+    let errno = if is_allowed { Errno::EINVAL } else { Errno::EPERM };
+    Error::new(errno, "no namespaces or cgroups")
+}
+
+/// RLIMIT_NPROC, which does not bind root and those it trusts.
+fn check_count(parent: &Thread) -> Result<()> {
+    let who = parent.credentials();
+    let limit = parent.process().limit(Resource::NPROC).soft;
+    if who.user.real == 0 || who.has(Capability::SysResource) || who.has(Capability::SysAdmin) {
+        return Ok(());
+    }
+    match (tree::threads_of(who.user.real) as u64) < limit {
+        true => Ok(()),
+        false => err(Errno::EAGAIN, "RLIMIT_NPROC"),
+    }
+}
+
 const USER_ADDRESS_END: u64 = 1 << 47;
 
 fn clone_reserved(parent: &Arc<Thread>, context: &mut UserContext, request: &Request) -> Result<u32> {
-    let tid = tree::new_id()?;
+    let tid = match request.set_tid {
+        Some(tid) => tree::claim_id(tid)?,
+        None => tree::new_id()?,
+    };
     let process = match request.has(CLONE_THREAD) {
         true => parent.process().clone(),
         false => new_process(parent, tid, request),
@@ -162,11 +193,20 @@ fn new_process(parent: &Thread, pid: u32, request: &Request) -> Arc<Process> {
         Arc::new(Dispositions::duplicate(&dispositions))
     };
     let process = Process::new(pid, dispositions, old.limits());
-    process.exit_signal.store(request.exit_signal, Ordering::Relaxed);
+    // A sibling ends as its maker does: the parent of both did not ask for anything else.
+    let exit_signal = match request.has(CLONE_PARENT) {
+        true => old.exit_signal.load(Ordering::Relaxed),
+        false => request.exit_signal,
+    };
+    process.exit_signal.store(exit_signal, Ordering::Relaxed);
     process.pgid.store(old.pgid(), Ordering::Relaxed);
     process.sid.store(old.sid(), Ordering::Relaxed);
     process.set_program(old.program());
     process.set_dumpable(old.is_dumpable());
+    process.oom_score_adj.store(old.oom_score_adj.load(Ordering::Relaxed), Ordering::Relaxed);
+    process.mdwe.store(old.mdwe.load(Ordering::Relaxed), Ordering::Relaxed);
+    process.no_huge_pages.store(old.no_huge_pages.load(Ordering::Relaxed), Ordering::Relaxed);
+    process.personality.store(old.personality.load(Ordering::Relaxed), Ordering::Relaxed);
     if request.has(CLONE_VM) {
         // Both lose the right to clear it: nobody counts who lives in a space.
         process.set_shares_space(true);
@@ -217,6 +257,9 @@ fn enter_tree(
     let parent = parent.process();
     let real_parent = if request.has(CLONE_PARENT) { parent.ppid() } else { parent.pid() };
     tree::insert_process(process.clone(), child.clone(), real_parent);
+    if process.limit(Resource::CPU) != Limit::NONE {
+        cpu_limit::watch(process);
+    }
     Ok(())
 }
 
@@ -252,6 +295,15 @@ pub fn unshare(thread: &Arc<Thread>, flags: u64) {
         true => Arc::new(thread.fs().copy()),
         false => thread.fs().clone(),
     };
+    go_on_with(thread, files, fs);
+}
+
+/// Gives the thread the descriptors `files` when the system call returns.
+pub fn use_files(thread: &Arc<Thread>, files: Arc<FileTable>) {
+    go_on_with(thread, files, thread.fs().clone());
+}
+
+fn go_on_with(thread: &Arc<Thread>, files: Arc<FileTable>, fs: Arc<FsContext>) {
     let successor = Thread::new(thread.state().clone(), thread.space().clone(), files, fs);
     thread.process().replace_thread(&successor);
     tree::insert_thread(successor.clone());

@@ -21,13 +21,20 @@ pub enum Capability {
     Setgid = 6,
     Setuid = 7,
     Setpcap = 8,
+    IpcLock = 14,
     IpcOwner = 15,
     SysChroot = 18,
+    SysPtrace = 19,
+    SysPacct = 20,
     SysAdmin = 21,
+    SysBoot = 22,
     SysNice = 23,
     SysResource = 24,
     SysTime = 25,
+    SysTtyConfig = 26,
     Mknod = 27,
+    Lease = 28,
+    CheckpointRestore = 40,
 }
 
 /// The ids of one kind: real, effective, saved, and the one file access goes by.
@@ -107,7 +114,7 @@ impl Credentials {
 
     /// As file access sees it.
     pub fn identity(&self) -> Identity {
-        Identity { uid: self.user.fs, gid: self.group.fs, groups: self.groups.to_vec() }
+        Identity::from(self)
     }
 
     pub fn has(&self, capability: Capability) -> bool {
@@ -119,9 +126,14 @@ impl Credentials {
         let mut new = Credentials { user, ..self.clone() };
         let had_root = [self.user.real, self.user.effective, self.user.saved].contains(&0);
         let has_root = [user.real, user.effective, user.saved].contains(&0);
-        if had_root && !has_root && self.securebits & SECBIT_KEEP_CAPS == 0 {
-            new.permitted = 0;
-            new.effective = 0;
+        if self.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
+            return new;
+        }
+        if had_root && !has_root {
+            if self.securebits & SECBIT_KEEP_CAPS == 0 {
+                new.permitted = 0;
+                new.effective = 0;
+            }
             new.ambient = 0;
         }
         if self.user.effective == 0 && user.effective != 0 {
@@ -136,6 +148,9 @@ impl Credentials {
     /// With another user id for file access; the capabilities about files follow.
     pub fn with_fsuid(&self, id: u32) -> Credentials {
         let mut new = Credentials { user: Ids { fs: id, ..self.user }, ..self.clone() };
+        if self.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
+            return new;
+        }
         if self.user.fs == 0 && id != 0 {
             new.effective &= !FILE_CAPABILITIES;
         }
@@ -154,17 +169,22 @@ impl Credentials {
         new.group.saved = new.group.effective;
         new.group.fs = new.group.effective;
         new.securebits &= !SECBIT_KEEP_CAPS;
-        let is_root = self.user.real == 0 || self.user.effective == 0;
+        let is_root = (self.user.real == 0 || self.user.effective == 0) && self.securebits & SECBIT_NOROOT == 0;
         new.permitted = if is_root { self.bounding | self.inheritable } else { self.ambient };
-        new.effective = match self.user.effective {
-            0 => new.permitted,
-            _ => self.ambient,
-        };
+        new.effective = if is_root && self.user.effective == 0 { new.permitted } else { self.ambient };
         new
     }
 }
 
+/// Root's user id gives no capabilities (capabilities(7)).
+pub const SECBIT_NOROOT: u32 = 1;
+/// Changes of user ids leave capabilities alone.
+pub const SECBIT_NO_SETUID_FIXUP: u32 = 1 << 2;
 pub const SECBIT_KEEP_CAPS: u32 = 1 << 4;
+pub const SECBIT_KEEP_CAPS_LOCKED: u32 = 1 << 5;
+pub const SECBIT_NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
+/// The bits that lock the one below each.
+pub const SECBIT_LOCKS: u32 = 0xaa;
 
 /// CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, LINUX_IMMUTABLE, MKNOD, MAC_OVERRIDE.
 const FILE_CAPABILITIES: u64 =

@@ -21,7 +21,6 @@ use super::stack::{self, Contents, Facts, Layout};
 use super::{Credentials, Process, Resource, Thread, exit, tree};
 use crate::error::{Error, Result, err};
 use crate::mm::{self, AddressSpace, Backing, FileIdentity, MapRequest, Prot};
-use crate::sched::{self, Local};
 use crate::signal::state::AltStack;
 use crate::signal::{Signal, frame};
 use crate::vfs::access::{S_ISGID, S_ISUID};
@@ -96,7 +95,7 @@ pub(super) fn prepare(
         Some(range) => AddressSpace::for_fixed(program, range)?,
     };
     space.set_limits(process.limits().memory());
-    let (loaded, layout) = in_space(&space, || -> Result<(Loaded, Layout)> {
+    let (loaded, layout) = mm::within(&space, || -> Result<(Loaded, Layout)> {
         let loaded = image.map(&space)?;
         let layout = fill_stack(process, &space, image, &loaded, name, env, credentials)?;
         space.close_standing()?;
@@ -110,6 +109,7 @@ pub(super) fn prepare(
         env: layout.env,
         auxv: Arc::new(layout.auxv),
         stack: layout.sp,
+        running: Some(image.running().clone()),
     };
     Ok(Prepared { space, start: loaded.start, sp: layout.sp, program })
 }
@@ -126,21 +126,6 @@ fn command(args: &[Vec<u8>]) -> Vec<u8> {
         }
     }
     text
-}
-
-/// Runs `body` with `space` as the one whose faults are resolved.
-fn in_space<R>(space: &Arc<AddressSpace>, body: impl FnOnce() -> R) -> R {
-    let task = sched::current();
-    let old = sched::local::<AddressSpace>(Local::Space);
-    mm::residency::leave();
-    sched::set_local(&task, Local::Space, Some(space.clone()));
-    let result = body();
-    mm::residency::leave();
-    match old {
-        Some(old) => sched::set_local(&task, Local::Space, Some(old)),
-        None => sched::set_local(&task, Local::Space, None),
-    }
-    result
 }
 
 /// Largest stack that is reserved: RLIMIT_STACK may be infinite.
@@ -269,6 +254,7 @@ fn reset_state(thread: &Thread, credentials: Credentials, name: &[u8]) {
         thread.parent_death_signal.store(0, Ordering::Relaxed);
     }
     process.set_dumpable(!changes_user);
+    process.exit_signal.store(Signal::CHLD.number(), Ordering::Relaxed);
     thread.set_credentials(credentials);
     thread.set_name(base_name(name));
     let signals = process.signals();

@@ -7,7 +7,8 @@ use core::sync::atomic::Ordering;
 use super::group::Remaining;
 use super::tree::{self, INIT};
 use super::usage::ns_to_ticks;
-use super::{Process, Thread, programs, thread};
+use super::{Process, Thread, groups, programs, thread};
+use crate::fs::pty::job;
 use crate::futex;
 use crate::ipc;
 use crate::outside;
@@ -75,13 +76,19 @@ pub(super) fn release_user_memory(thread: &Thread) {
 
 fn end_process(process: &Arc<Process>, status: u32) {
     process.timers().cancel_all();
+    process.set_program(super::group::Program::default());
     ipc::process_ended(process.pid());
     trace_end(process.pid(), status);
     programs::ended(process.pid(), status);
+    if process.sid() == process.pid() {
+        job::session_ended(process.sid());
+    }
+    let group_before = groups::Watched::before_end(process);
     hand_over_children(process);
     let parent = tree::parent_of(process.pid());
     let is_wanted = parent.as_ref().is_some_and(|parent| is_exit_wanted(process, parent));
     tree::set_zombie(process.pid(), status);
+    group_before.tell_orphaned();
     if !is_wanted {
         tree::reap(process.pid());
     }
@@ -153,7 +160,7 @@ fn tell_parent_with(process: &Process, parent: Option<&Process>, code: i32, deta
         let action = parent.signals().dispositions().get(signal);
         if is_end || action.handler != SIG_IGN && !action.has(SA_NOCLDSTOP) {
             let ticks = ns_to_ticks(process.cpu_ns());
-            let mut info = SigInfo::child(code, process.pid(), 0, detail, (ticks, 0));
+            let mut info = SigInfo::child(code, process.pid(), process.real_uid(), detail, (ticks, 0));
             info.signo = signal.number();
             // A classic signal is never refused; a real-time exit signal may be, as in Linux.
             let _ = send_to_process(parent, signal, info);

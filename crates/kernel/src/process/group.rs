@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use occlum_abi::Errno;
 use spin::Mutex;
@@ -12,9 +12,11 @@ use super::usage::Usage;
 use super::{Limit, Resource, Thread, Work, tree};
 use crate::error::{Result, err};
 use crate::mm::MemoryLimits;
+use crate::sched::timer::Alarm;
 use crate::sched::{WaitQueue, timer};
 use crate::signal::{Dispositions, ProcessSignals};
 use crate::time::ProcessTimers;
+use crate::vfs::busy;
 
 /// A thread group.
 pub struct Process {
@@ -34,6 +36,16 @@ pub struct Process {
     /// Woken when the process has become a zombie: pidfds.
     pub ended: WaitQueue,
     limits: Mutex<Limits>,
+    /// RLIMIT_FSIZE's soft limit, for each write to look at.
+    file_size_limit: AtomicU64,
+    pub(super) cpu_alarm: Mutex<Option<Alarm>>,
+    /// The real user of the last thread, for those who wait for a zombie.
+    last_uid: AtomicU32,
+    /// /proc/PID/oom_score_adj: -1000 is never killed for want of memory.
+    pub(crate) oom_score_adj: AtomicI32,
+    /// prctl(2): PR_SET_MDWE's bits, PR_SET_THP_DISABLE.
+    pub(crate) mdwe: AtomicU32,
+    pub(crate) no_huge_pages: AtomicBool,
     program: Mutex<Program>,
     /// Of threads that have ended.
     past_usage: Mutex<Usage>,
@@ -67,6 +79,8 @@ pub struct Program {
     pub auxv: Arc<Vec<u64>>,
     /// Bottom of the stack's contents at the start.
     pub stack: usize,
+    /// While it stands, the executable is not written.
+    pub running: Option<Arc<busy::Running>>,
 }
 
 #[derive(Default)]
@@ -102,7 +116,13 @@ impl Process {
             signals: ProcessSignals::new(dispositions),
             child_change: WaitQueue::new(),
             ended: WaitQueue::new(),
+            file_size_limit: AtomicU64::new(limits.get(Resource::FSIZE).soft),
             limits: Mutex::new(limits),
+            cpu_alarm: Mutex::new(None),
+            last_uid: AtomicU32::new(0),
+            oom_score_adj: AtomicI32::new(0),
+            mdwe: AtomicU32::new(0),
+            no_huge_pages: AtomicBool::new(false),
             program: Mutex::new(Program::default()),
             past_usage: Mutex::new(Usage::default()),
             children_usage: Mutex::new(Usage::default()),
@@ -149,7 +169,15 @@ impl Process {
     }
 
     pub(crate) fn set_limit(&self, resource: Resource, limit: Limit) {
+        if resource == Resource::FSIZE {
+            self.file_size_limit.store(limit.soft, Ordering::Relaxed);
+        }
         self.limits.lock().set(resource, limit);
+    }
+
+    /// RLIMIT_FSIZE.
+    pub fn file_size_limit(&self) -> u64 {
+        self.file_size_limit.load(Ordering::Relaxed)
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -217,6 +245,14 @@ impl Process {
         self.threads.lock().list.iter().find(|thread| wanted(thread)).cloned()
     }
 
+    /// The real user: of the main thread, or of the last one a zombie had.
+    pub fn real_uid(&self) -> u32 {
+        match self.main_thread() {
+            Some(thread) => thread.credentials().user.real,
+            None => self.last_uid.load(Ordering::Relaxed),
+        }
+    }
+
     /// Calls `visit` under the list's lock.
     pub fn for_each_thread(&self, mut visit: impl FnMut(&Thread)) {
         self.threads.lock().list.iter().for_each(|thread| visit(thread));
@@ -249,6 +285,7 @@ impl Process {
     /// Takes out a thread that has ended with `status`.
     pub(super) fn remove_thread(&self, thread: &Thread, status: u32) -> Remaining {
         self.past_usage.lock().add(&thread.usage());
+        self.last_uid.store(thread.credentials().user.real, Ordering::Relaxed);
         let (gone, remaining) = {
             let mut threads = self.threads.lock();
             let is_this = |other: &Arc<Thread>| Arc::ptr_eq(other.state(), thread.state());

@@ -45,6 +45,8 @@ pub struct Limit {
 }
 
 impl Limit {
+    pub const NONE: Limit = Limit::both(INFINITY);
+
     const fn new(soft: u64, hard: u64) -> Limit {
         Limit { soft, hard }
     }

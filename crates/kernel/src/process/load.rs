@@ -20,7 +20,7 @@ use crate::vfs::mount::MS_NOEXEC;
 use crate::vfs::flags::O_RDONLY;
 use crate::vfs::walk::{LastLink, Walker};
 use crate::vfs::mounts;
-use crate::vfs::{Attr, FsContext, Identity, Kind as FileKind, OpenFile, Path, Sink, access};
+use crate::vfs::{Attr, FsContext, Identity, Kind as FileKind, OpenFile, Path, Sink, access, busy};
 
 /// Scripts that name scripts: deeper is ELOOP.
 const MAX_SCRIPT_DEPTH: usize = 5;
@@ -33,6 +33,7 @@ pub struct Binary {
     header: Header,
     program: Program,
     attr: Attr,
+    running: Arc<busy::Running>,
 }
 
 /// A program ready to be mapped.
@@ -62,11 +63,12 @@ impl Image {
         let mut path = path;
         let mut name = name.to_vec();
         for _ in 0..=MAX_SCRIPT_DEPTH {
-            let (file, attr) = open_executable(path, who)?;
+            let executable = open_executable(path, who)?;
+            let file = &executable.file;
             let mut head = [0; SCRIPT_LINE_SIZE];
-            let size = read_some(&file, 0, &mut head)?;
+            let size = read_some(file, 0, &mut head)?;
             let Some(line) = script_line(&head[..size])? else {
-                let binary = Binary::check(file, attr, &head[..size])?;
+                let binary = Binary::check(executable, &head[..size])?;
                 let interpreter = binary.find_interpreter(fs, who)?;
                 return Ok(Image { binary, interpreter, args });
             };
@@ -87,6 +89,11 @@ impl Image {
         let program = &self.binary.program;
         let range = to_address(program.start)?..to_address(program.end)?;
         Ok(self.is_fixed().then_some(range))
+    }
+
+    /// While it stands, the program's file is not written.
+    pub fn running(&self) -> &Arc<busy::Running> {
+        &self.binary.running
     }
 
     pub fn path(&self) -> Option<&Path> {
@@ -125,7 +132,8 @@ impl Image {
 }
 
 impl Binary {
-    fn check(file: Arc<OpenFile>, attr: Attr, head: &[u8]) -> Result<Binary> {
+    fn check(executable: Executable, head: &[u8]) -> Result<Binary> {
+        let Executable { file, attr, running } = executable;
         let Some(head) = head.first_chunk::<HEADER_SIZE>() else {
             return err(Errno::ENOEXEC, "shorter than an ELF header");
         };
@@ -135,7 +143,7 @@ impl Binary {
             return err(Errno::ENOEXEC, "program headers beyond the end of the file");
         }
         let program = elf::parse_program(&header, &table).map_err(to_error)?;
-        Ok(Binary { file, header, program, attr })
+        Ok(Binary { file, header, program, attr, running })
     }
 
     fn find_interpreter(&self, fs: &FsContext, who: &Identity) -> Result<Option<Binary>> {
@@ -150,16 +158,16 @@ impl Binary {
         // What lies behind a NUL inside is ignored, as by Linux.
         let name = name.split(|&byte| byte == 0).next().unwrap_or(name);
         let path = Walker::new(fs, who, fs.cwd(), name.to_vec())?.walk(LastLink::Follow)?;
-        let (file, attr) = open_executable(path, who)?;
+        let executable = open_executable(path, who)?;
         let mut head = [0; HEADER_SIZE];
-        if read_some(&file, 0, &mut head)? != HEADER_SIZE {
+        if read_some(&executable.file, 0, &mut head)? != HEADER_SIZE {
             return err(Errno::EIO, "interpreter shorter than an ELF header");
         }
         let bad = |error: Error| match error.errno {
             Errno::ENOEXEC | Errno::EINVAL => Error::new(Errno::ELIBBAD, "the interpreter is no ELF for this machine"),
             _ => error,
         };
-        Binary::check(file, attr, &head).map(Some).map_err(bad)
+        Binary::check(executable, &head).map(Some).map_err(bad)
     }
 
     /// Maps all segments; gives what was added to their addresses.
@@ -245,7 +253,14 @@ fn protection(flags: u32) -> Prot {
     Prot::from_bits(bit(elf::PF_R, PROT_READ) | bit(elf::PF_W, PROT_WRITE) | bit(elf::PF_X, PROT_EXEC))
 }
 
-fn open_executable(path: Path, who: &Identity) -> Result<(Arc<OpenFile>, Attr)> {
+/// A file that may be executed, and is not written meanwhile.
+struct Executable {
+    file: Arc<OpenFile>,
+    attr: Attr,
+    running: Arc<busy::Running>,
+}
+
+fn open_executable(path: Path, who: &Identity) -> Result<Executable> {
     if path.dentry.kind() != FileKind::Regular {
         return err(Errno::EACCES, "not a regular file");
     }
@@ -254,7 +269,8 @@ fn open_executable(path: Path, who: &Identity) -> Result<(Arc<OpenFile>, Attr)> 
     }
     let attr = path.inode().attr()?;
     access::check_attr(&attr, who, access::MAY_EXEC)?;
-    Ok((OpenFile::open(path, O_RDONLY)?, attr))
+    let running = Arc::new(busy::run(path.inode())?);
+    Ok(Executable { file: OpenFile::open(path, O_RDONLY)?, attr, running })
 }
 
 /// Reads until `buf` is full or the file ends.

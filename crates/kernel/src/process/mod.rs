@@ -9,7 +9,8 @@
 //! - [`core`]: what a crashed program leaves
 //! - [`elf`], [`load`], [`stack`]: from a file to a program that runs
 //! - `cpuid`: an instruction that is served like a system call
-//! - [`credentials`], [`limits`], [`usage`]: what a process may do, and has used
+//! - [`credentials`], [`limits`], [`usage`]: what a process may do, and has used; [`cpu_limit`],
+//!   [`memory_killer`]: when that is too much
 //!
 //! A [`Thread`] names what it works with (memory, descriptors, directories) and never changes. What
 //! stays the same for the thread's whole life, execve included, is its [`ThreadState`]. A thread that
@@ -25,6 +26,7 @@
 
 pub mod clone;
 pub mod core;
+pub mod cpu_limit;
 mod cpuid;
 pub mod credentials;
 mod debug;
@@ -35,6 +37,7 @@ pub mod group;
 pub mod groups;
 pub mod limits;
 pub mod load;
+pub mod memory_killer;
 pub mod pidfd;
 pub mod programs;
 pub mod stack;

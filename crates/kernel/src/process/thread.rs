@@ -114,12 +114,21 @@ pub struct ThreadState {
     pub(crate) nice: AtomicI32,
     /// Scheduling policy in the low half, static priority in the high half; only remembered.
     pub(crate) policy: AtomicU64,
+    /// Runtime, deadline and period of SCHED_DEADLINE.
+    pub(crate) deadline: Mutex<[u64; 3]>,
+    /// As ioprio_get(2) gives it.
+    pub(crate) io_priority: AtomicU32,
     pub(crate) affinity: AtomicU64,
     pub(crate) no_new_privs: AtomicBool,
     pub(crate) timer_slack_ns: AtomicU64,
     minor_faults: AtomicU64,
     start_ns: u64,
 }
+
+pub const SCHED_FIFO: u32 = 1;
+pub const SCHED_RR: u32 = 2;
+pub const SCHED_DEADLINE: u32 = 6;
+pub const SCHED_RESET_ON_FORK: u32 = 0x4000_0000;
 
 /// `comm`: at most 15 bytes and a NUL.
 pub type Name = [u8; 16];
@@ -149,6 +158,7 @@ pub struct Inherited {
     pub blocked: SigSet,
     pub nice: i32,
     pub policy: u64,
+    pub io_priority: u32,
     pub affinity: u64,
     pub no_new_privs: bool,
     pub timer_slack_ns: u64,
@@ -163,6 +173,7 @@ impl Inherited {
             blocked: SigSet::EMPTY,
             nice: 0,
             policy: 0,
+            io_priority: 0,
             affinity: u64::MAX,
             no_new_privs: false,
             timer_slack_ns: 50_000,
@@ -192,6 +203,8 @@ impl ThreadState {
             parent_death_signal: AtomicI32::new(0),
             nice: AtomicI32::new(from.nice),
             policy: AtomicU64::new(from.policy),
+            deadline: Mutex::new([0; 3]),
+            io_priority: AtomicU32::new(from.io_priority),
             affinity: AtomicU64::new(from.affinity),
             no_new_privs: AtomicBool::new(from.no_new_privs),
             timer_slack_ns: AtomicU64::new(from.timer_slack_ns),
@@ -202,15 +215,27 @@ impl ThreadState {
 
     /// What a child or new thread starts with.
     pub fn to_inherit(&self) -> Inherited {
+        let (nice, policy) = self.inherited_priority();
         Inherited {
             name: self.name(),
             credentials: self.credentials(),
             blocked: self.signals.blocked(),
-            nice: self.nice.load(Ordering::Relaxed),
-            policy: self.policy.load(Ordering::Relaxed),
+            nice,
+            policy,
+            io_priority: self.io_priority.load(Ordering::Relaxed),
             affinity: self.affinity.load(Ordering::Relaxed),
             no_new_privs: self.no_new_privs.load(Ordering::Relaxed),
             timer_slack_ns: self.timer_slack_ns.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Nice value and policy for a child: the usual ones after SCHED_RESET_ON_FORK.
+    fn inherited_priority(&self) -> (i32, u64) {
+        let (nice, policy) = (self.nice.load(Ordering::Relaxed), self.policy.load(Ordering::Relaxed));
+        match policy as u32 & SCHED_RESET_ON_FORK {
+            0 => (nice, policy),
+            _ if matches!(policy as u32 & !SCHED_RESET_ON_FORK, SCHED_FIFO | SCHED_RR | SCHED_DEADLINE) => (0, 0),
+            _ => (nice.max(0), policy & !u64::from(SCHED_RESET_ON_FORK)),
         }
     }
 

@@ -12,6 +12,7 @@ use spin::Mutex;
 
 use super::{Process, Thread};
 use crate::error::{Error, Result, err};
+use crate::signal::Signal;
 
 /// The kernel's own process: parent of orphans and of the first program.
 pub const INIT: u32 = 1;
@@ -82,6 +83,11 @@ pub fn processes() -> Vec<Arc<Process>> {
     TREE.lock().nodes.values().map(|node| node.process.clone()).collect()
 }
 
+/// Threads alive whose real user is `uid`.
+pub fn threads_of(uid: u32) -> usize {
+    TREE.lock().threads.values().filter(|thread| thread.credentials().user.real == uid).count()
+}
+
 /// The processes of a group that have not been waited for.
 pub fn group(pgid: u32) -> Vec<Arc<Process>> {
     let tree = TREE.lock();
@@ -92,6 +98,26 @@ pub fn group(pgid: u32) -> Vec<Arc<Process>> {
 pub fn is_group_in_session(pgid: u32, sid: u32) -> bool {
     let tree = TREE.lock();
     tree.nodes.values().any(|node| node.process.pgid() == pgid && node.process.sid() == sid)
+}
+
+/// Whether a living member of the group, `ending` left aside, has a parent in the session but in another group.
+pub(super) fn has_outside_parent(pgid: u32, ending: Option<u32>) -> bool {
+    let tree = TREE.lock();
+    tree.nodes.values().any(|node| {
+        let process = &node.process;
+        let is_member = process.pgid() == pgid && node.zombie.is_none() && ending != Some(process.pid());
+        is_member
+            && tree.nodes.get(&node.parent).is_some_and(|parent| {
+                parent.process.pgid() != pgid && parent.process.sid() == process.sid()
+            })
+    })
+}
+
+/// The groups of a process's children.
+pub(super) fn child_groups(pid: u32) -> Vec<u32> {
+    let tree = TREE.lock();
+    let children = tree.nodes.get(&pid).map_or(&[][..], |node| &node.children);
+    children.iter().filter_map(|child| tree.nodes.get(child)).map(|node| node.process.pgid()).collect()
 }
 
 /// Whether a process has ended and waits to be waited for (or is gone).
@@ -115,6 +141,26 @@ pub(super) fn new_id() -> Result<u32> {
         }
     }
     err(Errno::EAGAIN, "all ids are taken")
+}
+
+pub fn is_possible_id(id: u32) -> bool {
+    (INIT + 1..ID_END).contains(&id)
+}
+
+/// The id given last.
+pub fn last_id() -> u32 {
+    TREE.lock().next_id.saturating_sub(1).max(INIT)
+}
+
+/// Takes an id that was chosen; EEXIST.
+pub(super) fn claim_id(id: u32) -> Result<u32> {
+    let mut tree = TREE.lock();
+    if tree.is_used(id) {
+        return err(Errno::EEXIST, "the id is taken");
+    }
+    // From now on ids may be met before they come round.
+    tree.has_wrapped = true;
+    Ok(id)
 }
 
 /// Counts a new thread against the limit; [`release_thread`] undoes it.
@@ -196,6 +242,8 @@ pub(super) fn orphan_children(pid: u32) -> (Vec<Arc<Process>>, Option<Arc<Proces
         let Some(node) = tree.nodes.get_mut(&child) else { continue };
         node.parent = heir;
         node.process.ppid.store(heir, Ordering::Relaxed);
+        // The new parent did not ask for another signal.
+        node.process.exit_signal.store(Signal::CHLD.number(), Ordering::Relaxed);
         let is_zombie = node.zombie.is_some();
         if is_zombie && heir == INIT {
             forgotten.push(tree.remove_node(child));

@@ -126,7 +126,7 @@ fn take_event(node: &mut Node, options: u32) -> Option<ChildEvent> {
 fn event(node: &Node, status: u32, code: i32, detail: i32) -> ChildEvent {
     let mut usage = node.process.usage();
     usage.add(&node.process.children_usage());
-    ChildEvent { pid: node.process.pid(), uid: 0, status, code, detail, usage }
+    ChildEvent { pid: node.process.pid(), uid: node.process.real_uid(), status, code, detail, usage }
 }
 
 /// The child is gone for good.

@@ -4,6 +4,7 @@
 //! - [`wait`]: [`WaitQueue`] and [`Wake`], what everything that blocks is built from
 //! - [`timer`]: wake-ups at a time
 //! - [`events`]: wake-ups by the host (standard input, sockets)
+//! - [`load`]: load averages
 //! - [`mutex`]: a lock that sleeps
 //! - [`presence`]: which vCPUs rely on something being in place
 //!
@@ -14,6 +15,7 @@
 //! is called under them that may take another lock of the kernel, block, or make an ocall.
 
 pub mod events;
+pub mod load;
 pub mod mutex;
 pub mod presence;
 pub mod run;

@@ -305,6 +305,13 @@ fn steal() -> Option<TaskRef> {
     })
 }
 
+/// Tasks that wait for a vCPU, and vCPUs that run one; the caller's own is not counted.
+pub fn active_tasks() -> usize {
+    let queued: usize = QUEUES.iter().map(|queue| queue.len.load(Ordering::Relaxed)).sum();
+    let parked = PARKED_VCPUS.load(Ordering::Relaxed).count_ones() as usize;
+    queued + vcpu::count().saturating_sub(parked + 1)
+}
+
 fn wake_a_parked_vcpu() {
     let parked = PARKED_VCPUS.load(Ordering::Acquire);
     if parked == 0 {

@@ -14,6 +14,12 @@ pub trait Wake: Send + Sync {
     /// Must be short and must not block. Returns false if it no longer wanted to be woken, so that
     /// `wake_one` tries the next.
     fn wake(&self) -> bool;
+
+    /// Of those who say so, [`WaitQueue::wake_all`] wakes only as many as it takes for one to want it
+    /// (EPOLLEXCLUSIVE).
+    fn is_exclusive(&self) -> bool {
+        false
+    }
 }
 
 /// A task that waits.
@@ -84,6 +90,10 @@ impl WaitQueue {
         WaitQueue { waiters: Mutex::new(VecDeque::new()), len: AtomicUsize::new(0) }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len.load(Ordering::SeqCst) == 0
+    }
+
     /// Adds a waiter; it stays until woken by `wake_one` or removed.
     pub fn add(&self, waiter: Arc<dyn Wake>) {
         let mut waiters = self.waiters.lock();
@@ -123,8 +133,13 @@ impl WaitQueue {
         if self.len.load(Ordering::SeqCst) == 0 {
             return;
         }
+        let mut has_woken_exclusive = false;
         for waiter in self.waiters.lock().iter() {
-            waiter.wake();
+            let is_exclusive = waiter.is_exclusive();
+            if is_exclusive && has_woken_exclusive {
+                continue;
+            }
+            has_woken_exclusive |= waiter.wake() && is_exclusive;
         }
     }
 

@@ -1,6 +1,7 @@
 //! On the way back to user code: end, stop, restart, or call handlers.
 
 use alloc::format;
+use ::core::sync::atomic::{AtomicBool, Ordering};
 
 use occlum_enclave::user::UserContext;
 
@@ -11,7 +12,7 @@ use crate::error::Restart;
 use crate::mm;
 use crate::outside;
 use crate::process::tree::{self, Report};
-use crate::process::{Process, Thread, Work, core, exit};
+use crate::process::{Process, Thread, Work, core, exit, groups};
 use crate::sched::{run, timer};
 
 /// A system call that a signal interrupted.
@@ -83,6 +84,7 @@ fn act(
         SIG_IGN => {}
         SIG_DFL => match signal.default_action() {
             DefaultAction::Ignore | DefaultAction::Continue => {}
+            DefaultAction::Stop if signal != Signal::STOP && groups::is_orphaned(process.pgid(), None) => {}
             DefaultAction::Stop => begin_stop(process, signal),
             DefaultAction::Terminate => process.begin_exit(exit::killed(signal)),
             DefaultAction::Core => {
@@ -161,6 +163,13 @@ fn restore_mask(thread: &Thread) {
     }
 }
 
+static HAS_STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Whether any process was ever stopped: most instances never ask who could continue it.
+pub fn has_ever_stopped() -> bool {
+    HAS_STOPPED.load(Ordering::Relaxed)
+}
+
 /// The default action of a stop signal: all threads of the process stop.
 fn begin_stop(process: &Process, signal: Signal) {
     {
@@ -168,6 +177,7 @@ fn begin_stop(process: &Process, signal: Signal) {
         if shared.stop.is_some() || process.is_ending() {
             return;
         }
+        HAS_STOPPED.store(true, Ordering::Relaxed);
         shared.stop = Some(signal);
         shared.stopped_threads = 0;
     }

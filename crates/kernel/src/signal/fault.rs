@@ -10,7 +10,7 @@ use super::info::{
 use super::state::FaultRecord;
 use super::{SigInfo, Signal, force};
 use crate::mm::{self, Access, FaultOutcome};
-use crate::process::{Thread, exit};
+use crate::process::{Thread, memory_killer};
 use crate::user::{self, UserAddr};
 
 /// User mode, in a page fault's error code.
@@ -50,19 +50,10 @@ fn page_fault(thread: &Thread, exception: Exception) {
         FaultOutcome::NoMapping => (Signal::SEGV, SEGV_MAPERR),
         FaultOutcome::NoPermission => (Signal::SEGV, SEGV_ACCERR),
         FaultOutcome::BeyondFile => (Signal::BUS, BUS_ADRERR),
-        FaultOutcome::OutOfMemory => return out_of_memory(thread),
+        FaultOutcome::OutOfMemory => return memory_killer::make_room(thread),
     };
     record(thread, exception);
     force(thread, signal, SigInfo::fault(signal, code, exception.address));
-}
-
-fn out_of_memory(thread: &Thread) {
-    occlum_enclave::log!(
-        Error,
-        "out of memory (resource_limits.user_space_size): process {} is killed",
-        thread.process().pid()
-    );
-    exit::kill_process(thread.process(), Signal::KILL);
 }
 
 fn record(thread: &Thread, exception: Exception) {

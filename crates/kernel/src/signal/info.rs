@@ -106,6 +106,14 @@ impl SigInfo {
         info
     }
 
+    /// About a descriptor that became ready (F_SETSIG): `POLL_*`, poll's bits.
+    pub fn about_file(signal: Signal, code: i32, band: u64, fd: i32) -> SigInfo {
+        let mut info = SigInfo::new(signal, code);
+        info.fields[0] = band;
+        info.fields[1] = u64::from(fd as u32);
+        info
+    }
+
     /// The signal; `None` only for a record whose number nobody checked.
     pub fn signal(&self) -> Option<Signal> {
         Signal::new(self.signo)

@@ -6,6 +6,7 @@ use core::ops::ControlFlow;
 use super::path::{self, AT_FDCWD};
 use super::{Arg, Call, Syscall};
 use crate::error::{Errno, Result, err};
+use crate::process::credentials::Capability;
 use crate::user;
 use crate::vfs::access::{self, MAY_EXEC};
 use crate::vfs::inode::DirEntry;
@@ -178,7 +179,7 @@ fn enterable(call: &Call<'_>, index: usize) -> Result<Place> {
 
 fn sys_chroot(call: &mut Call<'_>) -> Result<usize> {
     let path = enterable(call, 0)?;
-    if !path::identity(call).is_privileged() {
+    if !call.thread.credentials().has(Capability::SysChroot) {
         return err(Errno::EPERM, "CAP_SYS_CHROOT");
     }
     call.thread.fs().set_root(path);

@@ -5,14 +5,17 @@ use alloc::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Arg, Call, Syscall};
-use crate::error::{Errno, Result, err};
+use crate::error::{Errno, Error, Result, err};
+use crate::process::clone;
+use crate::process::credentials::Capability;
+use crate::signal::Signal;
 use crate::user::{self, UserAddr};
 use crate::vfs::file::Wait;
 use crate::vfs::flags::*;
 use crate::vfs::locks::{self, Family, Lock, Mode, Owner};
 use crate::vfs::pipe::{self, PipeEnd};
 use crate::vfs::table::OnExec;
-use crate::vfs::OpenFile;
+use crate::vfs::{OpenFile, sigio};
 
 use Arg::{Fd, Hex, Int, Ptr, Uint};
 
@@ -21,12 +24,11 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(22, "pipe", &[Ptr], sys_pipe),
     Syscall::full(32, "dup", &[Fd], sys_dup),
     Syscall::full(33, "dup2", &[Fd, Fd], sys_dup2),
-    Syscall::full(72, "fcntl", &[Fd, Int, Hex], sys_fcntl).but("no F_NOTIFY, no leases, no SIGIO"),
+    Syscall::full(72, "fcntl", &[Fd, Int, Hex], sys_fcntl).but("no F_NOTIFY, no leases"),
     Syscall::full(73, "flock", &[Fd, Int], sys_flock),
     Syscall::full(292, "dup3", &[Fd, Fd, Hex], sys_dup3),
-    Syscall::full(293, "pipe2", &[Ptr, Hex], sys_pipe2).but("no O_DIRECT"),
-    Syscall::full(436, "close_range", &[Uint, Uint, Hex], sys_close_range)
-        .but("CLOSE_RANGE_UNSHARE does not unshare"),
+    Syscall::full(293, "pipe2", &[Ptr, Hex], sys_pipe2),
+    Syscall::full(436, "close_range", &[Uint, Uint, Hex], sys_close_range),
 ];
 
 fn sys_dup(call: &mut Call<'_>) -> Result<usize> {
@@ -62,10 +64,16 @@ fn sys_close_range(call: &mut Call<'_>) -> Result<usize> {
     if flags & !(UNSHARE | CLOEXEC) != 0 || first > last {
         return err(Errno::EINVAL, "flags or range");
     }
+    let is_shared = Arc::strong_count(call.thread.files()) > 1;
+    let own = (flags & UNSHARE != 0 && is_shared).then(|| Arc::new(call.thread.files().copy()));
+    let files = own.as_ref().unwrap_or(call.thread.files());
     if flags & CLOEXEC != 0 {
-        call.thread.files().close_range_on_exec(first, last);
+        files.close_range_on_exec(first, last);
     } else {
-        call.thread.files().close_range(first, last);
+        files.close_range(first, last);
+    }
+    if let Some(own) = own {
+        clone::use_files(call.thread, own);
     }
     Ok(0)
 }
@@ -79,10 +87,11 @@ fn sys_pipe2(call: &mut Call<'_>) -> Result<usize> {
 }
 
 fn make_pipe(call: &Call<'_>, flags: u32) -> Result<usize> {
-    if flags & !(O_CLOEXEC | O_NONBLOCK) != 0 {
+    if flags & !(O_CLOEXEC | O_NONBLOCK | O_DIRECT) != 0 {
         return err(Errno::EINVAL, "flags");
     }
     let (reader, writer) = pipe::new();
+    writer.set_packets(flags & O_DIRECT != 0);
     let reader = OpenFile::new(reader, O_RDONLY | flags);
     let writer = OpenFile::new(writer, O_WRONLY | flags);
     give_pair(call, reader, writer, OnExec::when(flags & O_CLOEXEC != 0), call.addr(0))
@@ -123,6 +132,11 @@ const F_SETLK: u32 = 6;
 const F_SETLKW: u32 = 7;
 const F_SETOWN: u32 = 8;
 const F_GETOWN: u32 = 9;
+const F_SETSIG: u32 = 10;
+const F_GETSIG: u32 = 11;
+const F_SETOWN_EX: u32 = 15;
+const F_GETOWN_EX: u32 = 16;
+const F_GETOWNER_UIDS: u32 = 17;
 const F_OFD_GETLK: u32 = 36;
 const F_OFD_SETLK: u32 = 37;
 const F_OFD_SETLKW: u32 = 38;
@@ -152,20 +166,108 @@ fn sys_fcntl(call: &mut Call<'_>) -> Result<usize> {
         }
         F_GETFL => Ok(file.flags() as usize),
         F_SETFL => {
-            file.set_flags(call.uint(2));
+            set_flags(&file, call.uint(2))?;
             Ok(0)
         }
         F_GETLK | F_OFD_GETLK => get_lock(call, &file),
         F_SETLK | F_OFD_SETLK => set_lock(call, &file, Wait::Never),
         F_SETLKW | F_OFD_SETLKW => set_lock(call, &file, Wait::Allowed),
-        F_GETOWN => Ok(0),
-        F_SETOWN => Ok(0),
+        F_GETOWN => Ok(owner_number(&file) as usize),
+        F_SETOWN => set_owner(&file, call.int(2), fd),
+        F_GETOWN_EX => get_owner_ex(call, &file),
+        F_SETOWN_EX => set_owner_ex(call, &file),
+        F_GETOWNER_UIDS => get_owner_uids(call, &file),
+        F_GETSIG => Ok(file.asynchronous().signal() as usize),
+        F_SETSIG => set_signal(&file, call.int(2)),
         F_GETPIPE_SZ => Ok(pipe_of(&file)?.capacity()),
-        F_SETPIPE_SZ => pipe_of(&file)?.set_capacity(call.uint(2) as usize),
+        F_SETPIPE_SZ => pipe_of(&file)?
+            .set_capacity(call.uint(2) as usize, call.thread.credentials().has(Capability::SysResource)),
         F_GET_SEALS => super::event::seals(&file, None),
         F_ADD_SEALS => super::event::seals(&file, Some(call.uint(2))),
         _ => err(Errno::EINVAL, "unknown command"),
     }
+}
+
+/// F_SETFL. A pipe's end makes packets while it has O_DIRECT; other files have no use for that flag.
+fn set_flags(file: &Arc<OpenFile>, flags: u32) -> Result<()> {
+    match pipe_of(file) {
+        Ok(pipe) => pipe.set_packets(flags & O_DIRECT != 0),
+        Err(_) if flags & O_DIRECT != 0 && file.inode().is_none() => {
+            return err(Errno::EINVAL, "O_DIRECT of what has no storage");
+        }
+        Err(_) => {}
+    }
+    file.set_flags(flags);
+    Ok(())
+}
+
+fn sigio_owner(number: i32) -> Option<sigio::Owner> {
+    match number {
+        0 => None,
+        pid if pid > 0 => Some(sigio::Owner::Process(pid.unsigned_abs())),
+        group => Some(sigio::Owner::Group(group.unsigned_abs())),
+    }
+}
+
+/// As F_GETOWN: groups are negative. A thread counts as nobody, as on Linux.
+fn owner_number(file: &OpenFile) -> i32 {
+    match file.asynchronous().owner() {
+        None | Some(sigio::Owner::Thread(_)) => 0,
+        Some(sigio::Owner::Process(pid)) => pid as i32,
+        Some(sigio::Owner::Group(group)) => -(group as i32),
+    }
+}
+
+fn set_owner(file: &OpenFile, number: i32, fd: i32) -> Result<usize> {
+    if number == i32::MIN {
+        return err(Errno::EINVAL, "no such group");
+    }
+    file.set_owner(sigio_owner(number), fd).map(|()| 0)
+}
+
+const F_OWNER_TID: i32 = 0;
+const F_OWNER_PID: i32 = 1;
+const F_OWNER_PGRP: i32 = 2;
+
+/// `struct f_owner_ex` is two ints: kind and id.
+fn set_owner_ex(call: &Call<'_>, file: &OpenFile) -> Result<usize> {
+    let [kind, id] = user::read::<[i32; 2]>(call.addr(2))?;
+    let owner = match (kind, u32::try_from(id)) {
+        (F_OWNER_TID..=F_OWNER_PGRP, Ok(0)) => None,
+        (F_OWNER_TID, Ok(id)) => Some(sigio::Owner::Thread(id)),
+        (F_OWNER_PID, Ok(id)) => Some(sigio::Owner::Process(id)),
+        (F_OWNER_PGRP, Ok(id)) => Some(sigio::Owner::Group(id)),
+        (F_OWNER_TID..=F_OWNER_PGRP, Err(_)) => return err(Errno::ESRCH, "negative id"),
+        _ => return err(Errno::EINVAL, "unknown kind of owner"),
+    };
+    file.set_owner(owner, call.int(0)).map(|()| 0)
+}
+
+fn get_owner_ex(call: &Call<'_>, file: &OpenFile) -> Result<usize> {
+    let (kind, id) = match file.asynchronous().owner() {
+        None => (F_OWNER_PID, 0),
+        Some(sigio::Owner::Thread(id)) => (F_OWNER_TID, id),
+        Some(sigio::Owner::Process(id)) => (F_OWNER_PID, id),
+        Some(sigio::Owner::Group(id)) => (F_OWNER_PGRP, id),
+    };
+    user::write(call.addr(2), &[kind, id as i32])?;
+    Ok(0)
+}
+
+/// Real and effective user of who set the owner.
+fn get_owner_uids(call: &Call<'_>, file: &OpenFile) -> Result<usize> {
+    let uids = file.asynchronous().set_by().map_or([0; 2], |who| [who.user.real, who.user.effective]);
+    user::write(call.addr(2), &uids)?;
+    Ok(0)
+}
+
+fn set_signal(file: &OpenFile, number: i32) -> Result<usize> {
+    let signal = match number {
+        0 => None,
+        number => Some(Signal::new(number).ok_or(Error::new(Errno::EINVAL, "no such signal"))?),
+    };
+    file.set_signal(signal);
+    Ok(0)
 }
 
 fn dup_from(call: &Call<'_>, file: Arc<OpenFile>, on_exec: OnExec) -> Result<usize> {
@@ -325,7 +427,11 @@ fn sys_ioctl(call: &mut Call<'_>) -> Result<usize> {
             file.set_nonblocking(if is_on { Wait::Never } else { Wait::Allowed });
         }
         FIOASYNC => {
-            user::read::<i32>(arg)?;
+            let is_on = user::read::<i32>(arg)? != 0;
+            if is_on && !file.file().can_signal() {
+                return err(Errno::ENOTTY, "no signals about this file");
+            }
+            file.set_flags(if is_on { file.flags() | O_ASYNC } else { file.flags() & !O_ASYNC });
         }
         FIONREAD => {
             let size = file.file().readable_bytes()?;

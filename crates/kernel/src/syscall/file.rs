@@ -3,21 +3,24 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use super::path::{self, AT_FDCWD};
 use super::{Arg, Call, Syscall};
 use crate::error::{Errno, Error, Result, err};
 use crate::signal::{self, SigInfo, Signal};
 use crate::user::{self, UserAddr, UserSlice};
+use crate::vfs::busy;
 use crate::vfs::create::{self, Mode};
 use crate::vfs::file::Wait;
 use crate::vfs::flags::*;
 use crate::vfs::inotify::{self, IN_MODIFY};
 use crate::vfs::inode::{Allocate, Kind};
 use crate::vfs::open::Whence;
-use crate::vfs::pipe::PIPE_BUF;
 use crate::vfs::table::OnExec;
+use crate::vfs::walk::Resolve;
 use crate::vfs::transfer::{self, IoVec, MAX_TRANSFER};
-use crate::vfs::{Events, OpenFile, Sink, Source, access, mapping, mounts};
+use crate::vfs::{OpenFile, Sink, Source, access, mapping, mounts, size_limit};
 
 use Arg::{Fd, Hex, Int, Octal, Path, Ptr, Uint};
 
@@ -31,7 +34,6 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(18, "pwrite64", &[Fd, Ptr, Uint, Int], sys_pwrite64),
     Syscall::full(19, "readv", &[Fd, Ptr, Uint], sys_readv),
     Syscall::full(20, "writev", &[Fd, Ptr, Uint], sys_writev),
-    Syscall::full(40, "sendfile", &[Fd, Fd, Ptr, Uint], sys_sendfile),
     Syscall::full(74, "fsync", &[Fd], sys_fsync),
     Syscall::full(75, "fdatasync", &[Fd], sys_fsync),
     Syscall::full(76, "truncate", &[Path, Int], sys_truncate),
@@ -40,19 +42,16 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(162, "sync", &[], sys_sync),
     Syscall::full(187, "readahead", &[Fd, Int, Uint], sys_readahead),
     Syscall::full(221, "fadvise64", &[Fd, Int, Uint, Int], sys_fadvise64),
+    Syscall::full(437, "openat2", &[Fd, Path, Ptr, Uint], sys_openat2),
     Syscall::full(257, "openat", &[Fd, Path, Hex, Octal], sys_openat),
-    Syscall::full(275, "splice", &[Fd, Ptr, Fd, Ptr, Uint, Hex], sys_splice).but("data is copied"),
     Syscall::full(277, "sync_file_range", &[Fd, Int, Int, Hex], sys_sync_file_range),
     Syscall::full(285, "fallocate", &[Fd, Hex, Int, Int], sys_fallocate)
         .but("space is not reserved; FALLOC_FL_COLLAPSE_RANGE and FALLOC_FL_INSERT_RANGE in encrypted stores only"),
     Syscall::full(295, "preadv", &[Fd, Ptr, Uint, Int], sys_preadv),
     Syscall::full(296, "pwritev", &[Fd, Ptr, Uint, Int], sys_pwritev),
     Syscall::full(306, "syncfs", &[Fd], sys_syncfs),
-    Syscall::full(326, "copy_file_range", &[Fd, Ptr, Fd, Ptr, Uint, Hex], sys_copy_file_range),
-    Syscall::full(327, "preadv2", &[Fd, Ptr, Uint, Int, Int, Hex], sys_preadv2)
-        .but("RWF_NOWAIT and RWF_APPEND are refused"),
-    Syscall::full(328, "pwritev2", &[Fd, Ptr, Uint, Int, Int, Hex], sys_pwritev2)
-        .but("RWF_NOWAIT and RWF_APPEND are refused"),
+    Syscall::full(327, "preadv2", &[Fd, Ptr, Uint, Int, Int, Hex], sys_preadv2),
+    Syscall::full(328, "pwritev2", &[Fd, Ptr, Uint, Int, Int, Hex], sys_pwritev2),
 ];
 
 fn sys_open(call: &mut Call<'_>) -> Result<usize> {
@@ -75,6 +74,51 @@ fn open_at(call: &Call<'_>, dirfd: i32, index: usize, flags: u32, mode: u32) -> 
     let file = create::open(walker, flags, mode)?;
     let on_exec = OnExec::when(flags & O_CLOEXEC != 0);
     Ok(call.thread.files().insert(file, on_exec)? as usize)
+}
+
+/// `struct open_how`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+fn sys_openat2(call: &mut Call<'_>) -> Result<usize> {
+    let how = read_open_how(call.addr(2), call.size(3))?;
+    let flags = how.flags as u32;
+    let path = path::read(call, 1)?;
+    let who = path::identity(call);
+    let walker = path::walker_within(call, &who, call.int(0), path, Resolve::new(how.resolve)?)?;
+    let mode = Mode { bits: how.mode as u32, umask: call.thread.fs().umask() };
+    let file = create::open(walker, flags, mode)?;
+    let on_exec = OnExec::when(flags & O_CLOEXEC != 0);
+    Ok(call.thread.files().insert(file, on_exec)? as usize)
+}
+
+/// openat2(2) refuses what open(2) ignores.
+fn read_open_how(addr: UserAddr, size: usize) -> Result<OpenHow> {
+    const PAGE: usize = 4096;
+    if size < size_of::<OpenHow>() {
+        return err(Errno::EINVAL, "open_how too short");
+    }
+    if size > PAGE {
+        return err(Errno::E2BIG, "open_how too long");
+    }
+    let how: OpenHow = user::read(addr)?;
+    let rest = UserSlice::<u8>::new(addr.offset(size_of::<OpenHow>()), size - size_of::<OpenHow>()).copy_in()?;
+    if rest.iter().any(|&byte| byte != 0) {
+        return err(Errno::E2BIG, "unknown fields of open_how");
+    }
+    let Ok(flags) = u32::try_from(how.flags) else { return err(Errno::EINVAL, "unknown flags") };
+    const PATH_FLAGS: u32 = O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC;
+    let has_mode = flags & O_CREAT != 0 || flags & O_TMPFILE == O_TMPFILE;
+    let is_wrong = flags & !OPEN_KNOWN != 0
+        || (flags & O_PATH != 0 && flags & !PATH_FLAGS != 0)
+        || how.mode > 0o7777
+        || (how.mode != 0 && !has_mode);
+    if is_wrong { err(Errno::EINVAL, "flags or mode") } else { Ok(how) }
 }
 
 fn sys_close(call: &mut Call<'_>) -> Result<usize> {
@@ -103,7 +147,10 @@ fn sys_write(call: &mut Call<'_>) -> Result<usize> {
 
 /// write(2) with its signal: a pipe or socket without reader raises SIGPIPE.
 pub(super) fn write(call: &Call<'_>, file: &OpenFile, source: &mut Source<'_>) -> Result<usize> {
-    let result = file.write(source);
+    with_sigpipe(call, file, file.write(source))
+}
+
+fn with_sigpipe(call: &Call<'_>, file: &OpenFile, result: Result<usize>) -> Result<usize> {
     if let Err(error) = &result
         && file.file().raises_sigpipe()
     {
@@ -121,7 +168,7 @@ pub(super) fn raise_sigpipe_for(call: &Call<'_>, error: &Error) {
 }
 
 /// At most MAX_RW_COUNT at once; no memory is larger than SSIZE_MAX.
-fn transfer_size(size: usize) -> Result<usize> {
+pub(super) fn transfer_size(size: usize) -> Result<usize> {
     if size > isize::MAX as usize {
         return err(Errno::EFAULT, "size above SSIZE_MAX");
     }
@@ -196,30 +243,56 @@ fn sys_pwritev(call: &mut Call<'_>) -> Result<usize> {
 const RWF_HIPRI: u32 = 1;
 const RWF_DSYNC: u32 = 2;
 const RWF_SYNC: u32 = 4;
+const RWF_NOWAIT: u32 = 8;
+const RWF_APPEND: u32 = 16;
+const RWF_ALL: u32 = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND;
+
+/// Offset -1 is the file's own; `None` for that.
+fn optional_offset(call: &Call<'_>) -> Result<Option<u64>> {
+    if call.long(3) == -1 { Ok(None) } else { offset(call.long(3)).map(Some) }
+}
 
 fn sys_preadv2(call: &mut Call<'_>) -> Result<usize> {
-    check_rw_flags(call.uint(5))?;
-    if call.long(3) == -1 { sys_readv(call) } else { sys_preadv(call) }
+    let at = optional_offset(call)?;
+    let file = content(call, 0)?;
+    file.check_readable()?;
+    let pieces = read_pieces(call.addr(1), call.size(2))?;
+    let wait = check_rw_flags(call, &file)?;
+    let mut sink = Sink::user_pieces(&pieces);
+    match at {
+        Some(at) => file.read_at(at, &mut sink),
+        None => file.read_with(&mut sink, wait),
+    }
 }
 
 fn sys_pwritev2(call: &mut Call<'_>) -> Result<usize> {
-    check_rw_flags(call.uint(5))?;
-    let count = if call.long(3) == -1 { sys_writev(call) } else { sys_pwritev(call) }?;
-    if call.uint(5) & (RWF_DSYNC | RWF_SYNC) != 0 {
-        content(call, 0)?.file().sync()?;
+    let at = optional_offset(call)?;
+    let file = content(call, 0)?;
+    file.check_writable()?;
+    let pieces = read_pieces(call.addr(1), call.size(2))?;
+    let wait = check_rw_flags(call, &file)?;
+    let is_append = (call.uint(5) & RWF_APPEND != 0) || file.flags() & O_APPEND != 0;
+    let mut source = Source::user_pieces(&pieces);
+    let count = match at {
+        Some(at) => file.write_at_with(at, &mut source, is_append)?,
+        None => with_sigpipe(call, &file, file.write_with(&mut source, wait, is_append))?,
+    };
+    if call.uint(5) & (RWF_DSYNC | RWF_SYNC) != 0 && file.file().is_seekable() {
+        file.file().sync()?;
     }
     Ok(count)
 }
 
-fn check_rw_flags(flags: u32) -> Result<()> {
-    if flags & !(RWF_HIPRI | RWF_DSYNC | RWF_SYNC) != 0 {
+/// EOPNOTSUPP for unknown flags; says whether the call may wait.
+fn check_rw_flags(call: &Call<'_>, file: &OpenFile) -> Result<Wait> {
+    if call.uint(5) & !RWF_ALL != 0 {
         return err(Errno::EOPNOTSUPP, "RWF_ flag");
     }
-    Ok(())
+    Ok(if call.uint(5) & RWF_NOWAIT != 0 { Wait::Never } else { file.wait() })
 }
 
 /// A file offset argument; EINVAL if negative.
-fn offset(value: i64) -> Result<u64> {
+pub(super) fn offset(value: i64) -> Result<u64> {
     u64::try_from(value).map_err(|_| Error::new(Errno::EINVAL, "negative offset"))
 }
 
@@ -247,6 +320,8 @@ fn sys_truncate(call: &mut Call<'_>) -> Result<usize> {
     }
     create::check_writable_mount(&path)?;
     access::check(&**path.inode(), &who, access::MAY_WRITE)?;
+    let _writer = busy::write(path.inode())?;
+    size_limit::check(path.inode(), size)?;
     mapping::resize(path.inode(), size)?;
     inotify::changed(&path.dentry, IN_MODIFY);
     Ok(0)
@@ -257,6 +332,7 @@ fn sys_ftruncate(call: &mut Call<'_>) -> Result<usize> {
     let file = content(call, 0)?;
     match file.inode() {
         Some(inode) if inode.kind() == Kind::Regular && file.is_writable() => {
+            size_limit::check(inode, size)?;
             mapping::resize(inode, size)?;
             file.tell(IN_MODIFY);
             Ok(0)
@@ -298,6 +374,9 @@ fn sys_fallocate(call: &mut Call<'_>) -> Result<usize> {
     }
     if from.checked_add(size).is_none() {
         return err(Errno::EFBIG, "beyond the largest file");
+    }
+    if matches!(how, Allocate::Extend | Allocate::ZeroRange) {
+        size_limit::check(inode, (from + size) as u64)?;
     }
     mapping::allocate(inode, how, from as u64, size as u64)?;
     Ok(0)
@@ -351,181 +430,4 @@ fn sys_fadvise64(call: &mut Call<'_>) -> Result<usize> {
         return err(Errno::EINVAL, "advice or size");
     }
     Ok(0)
-}
-
-/// Bytes moved between two files in one piece.
-const COPY_CHUNK: usize = 128 << 10;
-
-fn sys_sendfile(call: &mut Call<'_>) -> Result<usize> {
-    let input = content(call, 1)?;
-    input.check_readable()?;
-    let output = content(call, 0)?;
-    output.check_writable()?;
-    if output.flags() & O_APPEND != 0 {
-        return err(Errno::EINVAL, "sendfile to O_APPEND");
-    }
-    let size = transfer_size(call.size(3))?;
-    if call.addr(2).is_null() {
-        let mut from = input.offset();
-        let sent = copy(call, &input, &mut from, &output, None, size)?;
-        if input.file().is_seekable() {
-            input.with_offset(|offset| *offset = from);
-        }
-        return Ok(sent);
-    }
-    let mut from = offset(user::read::<i64>(call.addr(2))?)?;
-    if !input.file().is_seekable() {
-        return err(Errno::ESPIPE, "offset of a stream");
-    }
-    let sent = copy(call, &input, &mut from, &output, None, size)?;
-    user::write(call.addr(2), &(from as i64))?;
-    Ok(sent)
-}
-
-fn sys_copy_file_range(call: &mut Call<'_>) -> Result<usize> {
-    let input = content(call, 0)?;
-    let output = content(call, 2)?;
-    input.check_readable()?;
-    output.check_writable()?;
-    for file in [&input, &output] {
-        match file.inode().map(|inode| inode.kind()) {
-            Some(Kind::Regular) => {}
-            Some(Kind::Directory) => return err(Errno::EISDIR, "a directory"),
-            _ => return err(Errno::EINVAL, "not a regular file"),
-        }
-    }
-    if call.uint(5) != 0 {
-        return err(Errno::EINVAL, "flags");
-    }
-    if output.flags() & O_APPEND != 0 {
-        return err(Errno::EBADF, "output is O_APPEND");
-    }
-    let size = transfer_size(call.size(4))?;
-    let mut from = position(call.addr(1), &input)?;
-    let mut to = position(call.addr(3), &output)?;
-    let is_same = input.file().attr()?.ino == output.file().attr()?.ino;
-    if is_same && from < to.saturating_add(size as u64) && to < from.saturating_add(size as u64) {
-        return err(Errno::EINVAL, "ranges overlap");
-    }
-    let count = copy(call, &input, &mut from, &output, Some(&mut to), size)?;
-    store_position(call.addr(1), &input, from)?;
-    store_position(call.addr(3), &output, to)?;
-    Ok(count)
-}
-
-/// How much may be read from `input` before `output` has taken it. What was read from a stream can't be
-/// put back, so an output that does not wait must have room first.
-fn check_outlet(input: &OpenFile, output: &OpenFile) -> Result<usize> {
-    if input.file().is_seekable() || output.wait() == Wait::Allowed {
-        return Ok(COPY_CHUNK);
-    }
-    if !output.file().poll(None).has(Events::OUT) {
-        return err(Errno::EAGAIN, "the output has no room");
-    }
-    Ok(PIPE_BUF)
-}
-
-const SPLICE_F_NONBLOCK: u32 = 2;
-
-fn sys_splice(call: &mut Call<'_>) -> Result<usize> {
-    let (input, output) = (content(call, 0)?, content(call, 2)?);
-    input.check_readable()?;
-    output.check_writable()?;
-    if call.uint(5) > 15 {
-        return err(Errno::EINVAL, "flags");
-    }
-    let (from_pipe, to_pipe) = (is_pipe(&input)?, is_pipe(&output)?);
-    if !from_pipe && !to_pipe {
-        return err(Errno::EINVAL, "none of the two is a pipe");
-    }
-    let has_offset = |is_pipe: bool, addr: UserAddr| is_pipe && !addr.is_null();
-    if has_offset(from_pipe, call.addr(1)) || has_offset(to_pipe, call.addr(3)) {
-        return err(Errno::ESPIPE, "offset of a pipe");
-    }
-    if output.flags() & O_APPEND != 0 {
-        return err(Errno::EINVAL, "output is O_APPEND");
-    }
-    if call.uint(5) & SPLICE_F_NONBLOCK != 0 && !to_pipe && !input.file().poll(None).has(Events::IN) {
-        return err(Errno::EAGAIN, "would block");
-    }
-    // No more than the pipe holds, so that nothing read is left without a place.
-    let size = transfer_size(call.size(4))?.min(PIPE_PIECE);
-    let mut from = if from_pipe { 0 } else { position(call.addr(1), &input)? };
-    let mut to = if to_pipe { 0 } else { position(call.addr(3), &output)? };
-    let place = output.file().is_seekable().then_some(&mut to);
-    let count = copy(call, &input, &mut from, &output, place, size)?;
-    if input.file().is_seekable() {
-        store_position(call.addr(1), &input, from)?;
-    }
-    if output.file().is_seekable() {
-        store_position(call.addr(3), &output, to)?;
-    }
-    Ok(count)
-}
-
-/// What one splice moves at most: a pipe of the usual size.
-const PIPE_PIECE: usize = 64 << 10;
-
-fn is_pipe(file: &OpenFile) -> Result<bool> {
-    Ok(Kind::from_mode(file.file().attr()?.mode) == Some(Kind::Fifo))
-}
-
-fn position(addr: UserAddr, file: &OpenFile) -> Result<u64> {
-    if addr.is_null() { Ok(file.offset()) } else { offset(user::read::<i64>(addr)?) }
-}
-
-fn store_position(addr: UserAddr, file: &OpenFile, position: u64) -> Result<()> {
-    if addr.is_null() {
-        return file.seek(position as i64, Whence::Set).map(drop);
-    }
-    user::write(addr, &(position as i64))
-}
-
-/// Copies up to `size` bytes from `input` at `from` to `output`, at its own offset or at `to`.
-fn copy(
-    call: &Call<'_>,
-    input: &OpenFile,
-    from: &mut u64,
-    output: &OpenFile,
-    mut to: Option<&mut u64>,
-    size: usize,
-) -> Result<usize> {
-    let mut buf = Vec::new();
-    let no_memory = |_| Error::new(Errno::ENOMEM, "copy buffer");
-    buf.try_reserve_exact(size.min(COPY_CHUNK)).map_err(no_memory)?;
-    buf.resize(size.min(COPY_CHUNK), 0);
-    let mut done = 0;
-    while done < size {
-        let piece = match check_outlet(input, output) {
-            Ok(most) => (size - done).min(most),
-            Err(_) if done > 0 => break,
-            Err(error) => return Err(error),
-        };
-        let mut sink = Sink::kernel(&mut buf[..piece]);
-        let wait = if done > 0 { Wait::Never } else { input.wait() };
-        let got = match sink.drive(|sink| input.file().read(*from + sink.done() as u64, sink, wait)) {
-            Ok(got) => got,
-            Err(_) if done > 0 => break,
-            Err(error) => return Err(error),
-        };
-        let mut source = Source::kernel(&buf[..got]);
-        let result = match &mut to {
-            Some(to) => output.write_at(**to, &mut source),
-            None => write(call, output, &mut source),
-        };
-        let put = match result {
-            Ok(put) => put,
-            Err(_) if done > 0 => break,
-            Err(error) => return Err(error),
-        };
-        done += put;
-        *from += put as u64;
-        if let Some(to) = &mut to {
-            **to += put as u64;
-        }
-        if got < piece || put < got {
-            break;
-        }
-    }
-    Ok(done)
 }

@@ -1,17 +1,58 @@
 //! futex(2).
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use super::{Arg, Call, Syscall};
 use crate::error::{Errno, Result, err};
 use crate::futex::{self, MATCH_ANY, pi};
 use crate::time::clock::Clock;
 use crate::time::value::TimeSpec;
+use crate::user::{UserAddr, UserSlice};
 
-pub(super) const CALLS: &[Syscall] = &[Syscall::full(
-    202,
-    "futex",
-    &[Arg::Ptr, Arg::Hex, Arg::Uint, Arg::Ptr, Arg::Ptr, Arg::Hex],
-    sys_futex)
-        .but("no WAIT_REQUEUE_PI and CMP_REQUEUE_PI; pi locks inherit no priority, for there are none")];
+pub(super) const CALLS: &[Syscall] = &[
+    Syscall::full(202, "futex", &[Arg::Ptr, Arg::Hex, Arg::Uint, Arg::Ptr, Arg::Ptr, Arg::Hex], sys_futex)
+        .but("no WAIT_REQUEUE_PI and CMP_REQUEUE_PI; pi locks inherit no priority, for there are none"),
+    Syscall::full(449, "futex_waitv", &[Arg::Ptr, Arg::Uint, Arg::Hex, Arg::Ptr, Arg::Int], sys_futex_waitv),
+];
+
+/// `struct futex_waitv`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct WaitWord {
+    expected: u64,
+    addr: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+fn sys_futex_waitv(call: &mut Call<'_>) -> Result<usize> {
+    const COUNT_MAX: u32 = 128;
+    const FUTEX_32: u32 = 2;
+    if call.uint(2) != 0 || call.uint(1) == 0 || call.uint(1) > COUNT_MAX || call.addr(0).is_null() {
+        return err(Errno::EINVAL, "flags or count");
+    }
+    let deadline = match TimeSpec::read_optional(call.addr(3))? {
+        None => None,
+        Some(time) => Some(match call.int(4) {
+            0 => Clock::Realtime.to_monotonic(time.to_ns()?),
+            1 => time.to_ns()?,
+            _ => return err(Errno::EINVAL, "clock"),
+        }),
+    };
+    let words = UserSlice::<WaitWord>::new(call.addr(0), call.uint(1) as usize).copy_in()?;
+    let mut wanted = alloc::vec::Vec::new();
+    for word in &words {
+        let is_wrong = word.flags & !FUTEX_PRIVATE_FLAG != FUTEX_32
+            || word.reserved != 0
+            || !word.addr.is_multiple_of(4)
+            || word.expected > u64::from(u32::MAX);
+        if is_wrong {
+            return err(Errno::EINVAL, "a word of futex_waitv");
+        }
+        wanted.push((UserAddr(word.addr as usize), word.expected as u32));
+    }
+    futex::wait_any(&wanted, deadline)
+}
 
 const FUTEX_WAIT: u32 = 0;
 const FUTEX_WAKE: u32 = 1;

@@ -1,6 +1,7 @@
 //! Who a process is: ids of processes, groups, sessions, users; capabilities.
 
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -73,7 +74,9 @@ fn sys_getsid(call: &mut Call<'_>) -> Result<usize> {
 }
 
 fn sys_setpgid(call: &mut Call<'_>) -> Result<usize> {
-    let Ok(pgid) = u32::try_from(call.int(1)) else {
+    // 0 is the process's own number, whatever that is.
+    let pgid = if call.int(1) == 0 { call.int(0) } else { call.int(1) };
+    let Ok(pgid) = u32::try_from(pgid) else {
         return err(Errno::EINVAL, "negative group");
     };
     let target = process_or_self(call, call.int(0))?;
@@ -112,7 +115,7 @@ fn sys_setuid(call: &mut Call<'_>) -> Result<usize> {
     let id = valid_id(call.uint(0))?;
     let old = call.thread.credentials();
     let user = set_one(old.user, id, old.has(Capability::Setuid))?;
-    call.thread.set_credentials(old.with_user(user));
+    install(call.thread, old.with_user(user));
     Ok(0)
 }
 
@@ -120,8 +123,23 @@ fn sys_setgid(call: &mut Call<'_>) -> Result<usize> {
     let id = valid_id(call.uint(0))?;
     let old = call.thread.credentials();
     let group = set_one(old.group, id, old.has(Capability::Setgid))?;
-    call.thread.set_credentials(Credentials { group, ..(*old).clone() });
+    install(call.thread, Credentials { group, ..(*old).clone() });
     Ok(0)
+}
+
+/// Makes `new` the caller's. A change of effective ids or capabilities ends what depended on them, prctl(2).
+fn install(thread: &Thread, new: Credentials) {
+    let old = thread.credentials();
+    let is_same = old.user.effective == new.user.effective
+        && old.user.fs == new.user.fs
+        && old.group.effective == new.group.effective
+        && old.group.fs == new.group.fs
+        && new.permitted & !old.permitted == 0;
+    if !is_same {
+        thread.process().set_dumpable(false);
+        thread.parent_death_signal.store(0, Ordering::Relaxed);
+    }
+    thread.set_credentials(new);
 }
 
 fn valid_id(id: u32) -> Result<u32> {
@@ -142,14 +160,14 @@ fn set_one(ids: Ids, id: u32, is_privileged: bool) -> Result<Ids> {
 fn sys_setreuid(call: &mut Call<'_>) -> Result<usize> {
     let old = call.thread.credentials();
     let user = set_two(old.user, call.uint(0), call.uint(1), old.has(Capability::Setuid))?;
-    call.thread.set_credentials(old.with_user(user));
+    install(call.thread, old.with_user(user));
     Ok(0)
 }
 
 fn sys_setregid(call: &mut Call<'_>) -> Result<usize> {
     let old = call.thread.credentials();
     let group = set_two(old.group, call.uint(0), call.uint(1), old.has(Capability::Setgid))?;
-    call.thread.set_credentials(Credentials { group, ..(*old).clone() });
+    install(call.thread, Credentials { group, ..(*old).clone() });
     Ok(0)
 }
 
@@ -170,14 +188,14 @@ fn set_two(ids: Ids, real: u32, effective: u32, is_privileged: bool) -> Result<I
 fn sys_setresuid(call: &mut Call<'_>) -> Result<usize> {
     let old = call.thread.credentials();
     let user = set_three(old.user, call, old.has(Capability::Setuid))?;
-    call.thread.set_credentials(old.with_user(user));
+    install(call.thread, old.with_user(user));
     Ok(0)
 }
 
 fn sys_setresgid(call: &mut Call<'_>) -> Result<usize> {
     let old = call.thread.credentials();
     let group = set_three(old.group, call, old.has(Capability::Setgid))?;
-    call.thread.set_credentials(Credentials { group, ..(*old).clone() });
+    install(call.thread, Credentials { group, ..(*old).clone() });
     Ok(0)
 }
 
@@ -217,7 +235,7 @@ fn sys_setfsuid(call: &mut Call<'_>) -> Result<usize> {
     let id = call.uint(0);
     let may = old.has(Capability::Setuid) || old.user.may_become(id) || id == old.user.fs;
     if may && id != KEEP && id != old.user.fs {
-        call.thread.set_credentials(old.with_fsuid(id));
+        install(call.thread, old.with_fsuid(id));
     }
     Ok(old.user.fs as usize)
 }
@@ -228,7 +246,7 @@ fn sys_setfsgid(call: &mut Call<'_>) -> Result<usize> {
     let may = old.has(Capability::Setgid) || old.group.may_become(id) || id == old.group.fs;
     if may && id != KEEP && id != old.group.fs {
         let group = Ids { fs: id, ..old.group };
-        call.thread.set_credentials(Credentials { group, ..(*old).clone() });
+        install(call.thread, Credentials { group, ..(*old).clone() });
     }
     Ok(old.group.fs as usize)
 }
@@ -258,16 +276,22 @@ fn sys_setgroups(call: &mut Call<'_>) -> Result<usize> {
         return err(Errno::EINVAL, "too many groups");
     }
     let groups = Arc::new(UserSlice::<u32>::new(call.addr(1), count).copy_in()?);
-    call.thread.set_credentials(Credentials { groups, ..(*old).clone() });
+    install(call.thread, Credentials { groups, ..(*old).clone() });
     Ok(0)
 }
 
-/// EPERM unless `caller` may look into `target` (a simple form of Linux's ptrace access check).
+/// EPERM unless `caller` may look into `target` (ptrace(2), "Ptrace access mode checking").
 pub(super) fn check_may_inspect(caller: &Thread, target: &Thread) -> Result<()> {
-    let who = caller.credentials();
-    let whom = target.credentials();
-    let is_same = [whom.user.real, whom.user.effective, whom.user.saved].iter().all(|&id| id == who.user.real);
-    if is_same || who.effective == ALL_CAPABILITIES {
+    if Arc::ptr_eq(caller.process(), target.process()) {
+        return Ok(());
+    }
+    let (who, whom) = (caller.credentials(), target.credentials());
+    if who.has(Capability::SysPtrace) {
+        return Ok(());
+    }
+    let is_own = |ids: Ids, id: u32| ids.real == id && ids.effective == id && ids.saved == id;
+    let is_same = is_own(whom.user, who.user.fs) && is_own(whom.group, who.group.fs);
+    if is_same && target.process().is_dumpable() && whom.permitted & !who.permitted == 0 {
         return Ok(());
     }
     err(Errno::EPERM, "another user's process")
@@ -346,11 +370,12 @@ fn sys_capset(call: &mut Call<'_>) -> Result<usize> {
     let (effective, permitted) = (join(|d| d.effective), join(|d| d.permitted));
     let inheritable = join(|d| d.inheritable);
     let old = call.thread.credentials();
-    let may_inherit = old.inheritable | old.permitted | if old.has(Capability::Setpcap) { old.bounding } else { 0 };
+    let may_inherit = if old.has(Capability::Setpcap) { u64::MAX } else { old.inheritable | old.permitted };
+    let may_inherit = may_inherit & (old.inheritable | old.bounding);
     if permitted & !old.permitted != 0 || effective & !permitted != 0 || inheritable & !may_inherit != 0 {
         return err(Errno::EPERM, "more than permitted");
     }
     let ambient = old.ambient & permitted & inheritable;
-    call.thread.set_credentials(Credentials { effective, permitted, inheritable, ambient, ..(*old).clone() });
+    install(call.thread, Credentials { effective, permitted, inheritable, ambient, ..(*old).clone() });
     Ok(0)
 }

@@ -1,13 +1,15 @@
 //! Limits and consumption: prlimit(2), getrusage(2), times(2).
 
+use alloc::sync::Arc;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Arg, Call, Syscall};
 use crate::error::{Errno, Result, err};
-use crate::process::credentials::Capability;
+use crate::process::credentials::{Capability, Ids};
 use crate::process::limits::NOFILE_MAX;
 use crate::process::usage::{Usage, ns_to_ticks};
-use crate::process::{Limit, Process, Resource, tree};
+use crate::process::{Limit, Process, Resource, Thread, cpu_limit, tree};
 use crate::sched::timer;
 use crate::time::value::TimeVal;
 use crate::user;
@@ -24,8 +26,7 @@ pub(super) const CALLS: &[Syscall] = &[
         .but(NOT_ENFORCED),
 ];
 
-const NOT_ENFORCED: &str = "CPU, CORE, RSS, LOCKS, MSGQUEUE, NICE, RTPRIO, RTTIME, NPROC and FSIZE are only \
-    remembered";
+const NOT_ENFORCED: &str = "RSS, LOCKS and RTTIME are only remembered, RSS as on Linux; no core file is ever written";
 
 fn sys_getrlimit(call: &mut Call<'_>) -> Result<usize> {
     let resource = resource(call.uint(0))?;
@@ -50,7 +51,7 @@ fn sys_prlimit64(call: &mut Call<'_>) -> Result<usize> {
         0 => call.thread.process().clone(),
         pid => {
             let thread = tree::find_thread(pid).ok_or_else(tree::no_such_process)?;
-            super::identity::check_may_inspect(call.thread, &thread)?;
+            check_may_limit(call, &thread)?;
             thread.process().clone()
         }
     };
@@ -64,6 +65,18 @@ fn sys_prlimit64(call: &mut Call<'_>) -> Result<usize> {
     Ok(0)
 }
 
+/// prlimit(2): all of the target's ids must be the caller's real ones, or CAP_SYS_RESOURCE.
+fn check_may_limit(call: &Call<'_>, target: &Thread) -> Result<()> {
+    let (who, whom) = (call.thread.credentials(), target.credentials());
+    let is_own = |ids: Ids, id: u32| ids.real == id && ids.effective == id && ids.saved == id;
+    let is_same = is_own(whom.user, who.user.real) && is_own(whom.group, who.group.real);
+    let is_self = Arc::ptr_eq(call.thread.process(), target.process());
+    if is_self || is_same || who.has(Capability::SysResource) {
+        return Ok(());
+    }
+    err(Errno::EPERM, "another user's process")
+}
+
 fn resource(number: u32) -> Result<Resource> {
     match Resource::new(number) {
         Some(resource) => Ok(resource),
@@ -71,7 +84,7 @@ fn resource(number: u32) -> Result<Resource> {
     }
 }
 
-fn set(call: &Call<'_>, process: &Process, resource: Resource, limit: Limit) -> Result<()> {
+fn set(call: &Call<'_>, process: &Arc<Process>, resource: Resource, limit: Limit) -> Result<()> {
     if limit.soft > limit.hard {
         return err(Errno::EINVAL, "soft limit above the hard one");
     }
@@ -84,6 +97,9 @@ fn set(call: &Call<'_>, process: &Process, resource: Resource, limit: Limit) -> 
     }
     process.set_limit(resource, limit);
     apply(process, resource, limit);
+    if resource == Resource::CPU {
+        cpu_limit::watch(process);
+    }
     Ok(())
 }
 

@@ -1,13 +1,17 @@
 //! Memory: mmap(2) and its family.
 
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 
 use super::{Arg, Call, Syscall};
 use crate::error::{Errno, Result, err};
 use crate::mm::{
-    Advice, Backing, Fixed, ForkAdvice, MapRequest, MappableFile, Move, PAGE_SIZE, Placement, Prot, Sharing,
+    Advice, Backing, Fixed, ForkAdvice, Leave, MapRequest, MappableFile, MemoryLimits, Move, PAGE_SIZE, Placement, Prot,
+    Sharing,
 };
 use crate::outside;
+use crate::process::Resource;
+use crate::process::credentials::Capability;
 use crate::user;
 use crate::vfs::mount::MS_NOEXEC;
 use crate::vfs::mounts;
@@ -17,22 +21,27 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(9, "mmap", &[Arg::Ptr, Arg::Uint, Arg::Hex, Arg::Hex, Arg::Fd, Arg::Hex], sys_mmap)
         .but("no huge pages of one's own (MAP_HUGETLB), no MAP_SYNC; a shared file stands at one address, a second mapping gives it again"),
     Syscall::full(10, "mprotect", &[Arg::Ptr, Arg::Uint, Arg::Hex], sys_mprotect)
-        .but("no PROT_GROWSDOWN"),
+        .but("no PROT_GROWSUP: nothing grows up"),
     Syscall::full(11, "munmap", &[Arg::Ptr, Arg::Uint], sys_munmap),
     Syscall::full(12, "brk", &[Arg::Ptr], sys_brk),
     Syscall::full(25, "mremap", &[Arg::Ptr, Arg::Uint, Arg::Uint, Arg::Hex, Arg::Ptr], sys_mremap)
-        .but("no MREMAP_DONTUNMAP; shared files and program text don't move"),
+        .but("shared memory and program text don't move; shared memory grows where there is room"),
     Syscall::full(26, "msync", &[Arg::Ptr, Arg::Uint, Arg::Hex], sys_msync),
     Syscall::full(27, "mincore", &[Arg::Ptr, Arg::Uint, Arg::Ptr], sys_mincore),
     Syscall::full(28, "madvise", &[Arg::Ptr, Arg::Uint, Arg::Int], sys_madvise)
-        .but("no MADV_REMOVE; MADV_FREE frees nothing"),
+        .but("MADV_FREE frees nothing"),
     Syscall::full(149, "mlock", &[Arg::Ptr, Arg::Uint], sys_mlock),
     Syscall::full(150, "munlock", &[Arg::Ptr, Arg::Uint], sys_munlock),
-    Syscall::full(151, "mlockall", &[Arg::Hex], sys_mlockall)
-        .but("MCL_FUTURE has no effect: nothing is ever swapped"),
+    Syscall::full(151, "mlockall", &[Arg::Hex], sys_mlockall),
     Syscall::full(152, "munlockall", &[], sys_munlockall),
     Syscall::full(216, "remap_file_pages", &[Arg::Ptr, Arg::Uint, Arg::Hex, Arg::Uint, Arg::Hex], sys_remap_file_pages)
         .never("a page of an enclave has one address (ENOSYS)"),
+    Syscall::full(329, "pkey_mprotect", &[Arg::Ptr, Arg::Uint, Arg::Hex, Arg::Int], sys_pkey_mprotect)
+        .but("without a key only"),
+    Syscall::full(330, "pkey_alloc", &[Arg::Hex, Arg::Hex], sys_pkey_alloc)
+        .never("no protection keys (ENOSPC)"),
+    Syscall::full(331, "pkey_free", &[Arg::Int], sys_pkey_free)
+        .never("no protection keys"),
     Syscall::full(325, "mlock2", &[Arg::Ptr, Arg::Uint, Arg::Hex], sys_mlock2),
 ];
 
@@ -65,6 +74,9 @@ fn sys_mmap(call: &mut Call<'_>) -> Result<usize> {
     if flags & MAP_HUGETLB != 0 {
         return err(Errno::ENOMEM, "no pool of huge pages");
     }
+    if flags & MAP_LOCKED != 0 {
+        check_may_lock(call)?;
+    }
     let addr = call.size(0);
     let is_shown = outside::is_debugged() && is_code(flags, call.args[2]);
     let request = MapRequest {
@@ -82,6 +94,9 @@ fn sys_mmap(call: &mut Call<'_>) -> Result<usize> {
         is_locked: flags & MAP_LOCKED != 0,
         ..MapRequest::default()
     };
+    if call.args[2] & 6 == 6 && call.thread.process().mdwe.load(Ordering::Relaxed) != 0 {
+        return err(Errno::EACCES, "PR_SET_MDWE");
+    }
     let request = if flags & MAP_ANONYMOUS != 0 {
         anonymous(request, flags)?
     } else {
@@ -183,16 +198,51 @@ const PROT_GROWSUP: u64 = 0x0200_0000;
 
 fn sys_mprotect(call: &mut Call<'_>) -> Result<usize> {
     let bits = call.args[2];
-    if bits & (PROT_GROWSDOWN | PROT_GROWSUP) != 0 {
-        return err(Errno::EINVAL, "PROT_GROWSDOWN and PROT_GROWSUP");
+    if bits & PROT_GROWSUP != 0 {
+        return err(Errno::EINVAL, "nothing grows up");
     }
     if !call.size(0).is_multiple_of(PAGE_SIZE) {
         return err(Errno::EINVAL, "address not page-aligned");
     }
-    if call.size(1) > 0 && bits & !(7 | PROT_SEM) != 0 {
+    if call.size(1) > 0 && bits & !(7 | PROT_SEM | PROT_GROWSDOWN) != 0 {
         return err(Errno::EINVAL, "unknown protection");
     }
+    check_may_gain_exec(call, bits)?;
+    if bits & PROT_GROWSDOWN != 0 && call.size(1) > 0 {
+        let space = call.thread.space();
+        return space.protect_grown(call.size(0), call.size(1), Prot::from_bits(bits)).map(|()| 0);
+    }
     call.thread.space().protect(call.size(0), call.size(1), Prot::from_bits(bits)).map(|()| 0)
+}
+
+/// PR_SET_MDWE: what could be written, or was not executable, does not become so.
+fn check_may_gain_exec(call: &Call<'_>, bits: u64) -> Result<()> {
+    const PROT_EXEC: u64 = 4;
+    if bits & PROT_EXEC == 0 || call.thread.process().mdwe.load(Ordering::Relaxed) == 0 {
+        return Ok(());
+    }
+    match call.thread.space().is_executable(call.size(0), call.size(1))? {
+        true => Ok(()),
+        false => err(Errno::EACCES, "PR_SET_MDWE"),
+    }
+}
+
+fn sys_pkey_mprotect(call: &mut Call<'_>) -> Result<usize> {
+    if call.int(3) != -1 {
+        return err(Errno::EINVAL, "no such protection key");
+    }
+    sys_mprotect(call)
+}
+
+fn sys_pkey_alloc(call: &mut Call<'_>) -> Result<usize> {
+    if call.args[0] != 0 || call.args[1] & !3 != 0 {
+        return err(Errno::EINVAL, "flags or rights");
+    }
+    err(Errno::ENOSPC, "no protection keys")
+}
+
+fn sys_pkey_free(_call: &mut Call<'_>) -> Result<usize> {
+    err(Errno::EINVAL, "no such protection key")
 }
 
 fn sys_brk(call: &mut Call<'_>) -> Result<usize> {
@@ -201,19 +251,24 @@ fn sys_brk(call: &mut Call<'_>) -> Result<usize> {
 
 const MREMAP_MAYMOVE: u64 = 1;
 const MREMAP_FIXED: u64 = 2;
+const MREMAP_DONTUNMAP: u64 = 4;
 
 fn sys_mremap(call: &mut Call<'_>) -> Result<usize> {
     let flags = call.args[3];
-    if flags & !(MREMAP_MAYMOVE | MREMAP_FIXED) != 0 {
-        return err(Errno::EINVAL, "unknown flag, or MREMAP_DONTUNMAP");
+    if flags & !(MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP) != 0 {
+        return err(Errno::EINVAL, "unknown flag");
     }
-    let to = match flags {
+    if flags & MREMAP_DONTUNMAP != 0 && flags & MREMAP_MAYMOVE == 0 {
+        return err(Errno::EINVAL, "MREMAP_DONTUNMAP without MREMAP_MAYMOVE");
+    }
+    let leave = if flags & MREMAP_DONTUNMAP != 0 { Leave::Zeros } else { Leave::Nothing };
+    let to = match flags & !MREMAP_DONTUNMAP {
         MREMAP_FIXED => return err(Errno::EINVAL, "MREMAP_FIXED without MREMAP_MAYMOVE"),
         0 => Move::No,
         MREMAP_MAYMOVE => Move::Anywhere,
         _ => Move::To(call.size(4)),
     };
-    call.thread.space().remap(call.size(0), call.size(1), call.size(2), to)
+    call.thread.space().remap(call.size(0), call.size(1), call.size(2), to, leave)
 }
 
 const MS_ASYNC: u64 = 1;
@@ -231,7 +286,7 @@ fn sys_msync(call: &mut Call<'_>) -> Result<usize> {
     if flags & MS_ASYNC != 0 && flags & MS_SYNC != 0 {
         return err(Errno::EINVAL, "MS_ASYNC and MS_SYNC");
     }
-    call.thread.space().sync(call.size(0), call.size(1)).map(|()| 0)
+    call.thread.space().sync(call.size(0), call.size(1), flags & MS_INVALIDATE != 0).map(|()| 0)
 }
 
 /// The answer of mincore(2) goes out in pieces of this many pages.
@@ -254,8 +309,11 @@ fn sys_mincore(call: &mut Call<'_>) -> Result<usize> {
 
 fn sys_madvise(call: &mut Call<'_>) -> Result<usize> {
     let advice = match call.int(2) {
-        // NORMAL RANDOM SEQUENTIAL, MERGEABLE .. DODUMP, COLD PAGEOUT, COLLAPSE
-        0..=2 | 12..=17 | 20..=21 | 25 => Advice::Tuning,
+        // NORMAL RANDOM SEQUENTIAL, MERGEABLE .. DODUMP, COLLAPSE
+        0..=2 | 12..=17 | 25 => Advice::Tuning,
+        9 => Advice::Remove,
+        20 | 21 => Advice::Evict,
+        24 => Advice::DontNeedLocked,
         10 => Advice::OnFork(ForkAdvice::Skip),
         11 => Advice::OnFork(ForkAdvice::DontSkip),
         18 => Advice::OnFork(ForkAdvice::Wipe),
@@ -271,7 +329,22 @@ fn sys_madvise(call: &mut Call<'_>) -> Result<usize> {
     call.thread.space().advise(call.size(0), call.size(1), advice).map(|()| 0)
 }
 
+/// mlock(2): EPERM for who may lock nothing at all.
+fn check_may_lock(call: &Call<'_>) -> Result<()> {
+    let process = call.thread.process();
+    let is_privileged = call.thread.credentials().has(Capability::IpcLock);
+    if !is_privileged && process.limit(Resource::MEMLOCK).soft == 0 {
+        return err(Errno::EPERM, "RLIMIT_MEMLOCK is 0");
+    }
+    // Root's limit is none.
+    let limits = process.memory_limits();
+    let locked = if is_privileged { usize::MAX } else { limits.locked };
+    call.thread.space().set_limits(MemoryLimits { locked, ..limits });
+    Ok(())
+}
+
 fn sys_mlock(call: &mut Call<'_>) -> Result<usize> {
+    check_may_lock(call)?;
     call.thread.space().lock_pages(call.size(0), call.size(1)).map(|()| 0)
 }
 
@@ -297,14 +370,13 @@ fn sys_mlockall(call: &mut Call<'_>) -> Result<usize> {
     if flags == 0 || flags & !(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0 || flags == MCL_ONFAULT {
         return err(Errno::EINVAL, "unknown flag");
     }
-    if flags & MCL_CURRENT != 0 {
-        call.thread.space().set_all_locked(true);
-    }
+    check_may_lock(call)?;
+    call.thread.space().lock_all(flags & MCL_CURRENT != 0, flags & MCL_FUTURE != 0)?;
     Ok(0)
 }
 
 fn sys_munlockall(call: &mut Call<'_>) -> Result<usize> {
-    call.thread.space().set_all_locked(false);
+    call.thread.space().unlock_all();
     Ok(0)
 }
 

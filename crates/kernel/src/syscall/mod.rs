@@ -3,6 +3,7 @@
 //! Each family has a file whose `CALLS` lists its rows; handlers are named `sys_<name>`. Nothing
 //! else in the kernel imports this module.
 
+mod across;
 mod directory;
 mod event;
 mod fd;
@@ -19,10 +20,13 @@ mod mqueue;
 mod name;
 mod path;
 mod poll;
+mod prctl;
+mod privilege;
 mod process;
 mod schedule;
 mod signal;
 mod socket;
+mod splice;
 mod stat;
 mod system;
 mod time;
@@ -40,6 +44,7 @@ use crate::error::{Restart, Result};
 use crate::outside;
 use crate::process::Thread;
 use crate::user::UserAddr;
+use crate::vfs::sigio;
 
 /// How far a call is supported; shown in `docs/syscalls.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +136,7 @@ impl Call<'_> {
 
 /// Every family of calls.
 const FAMILIES: &[&[Syscall]] = &[
+    across::CALLS,
     directory::CALLS,
     event::CALLS,
     fd::CALLS,
@@ -145,10 +151,13 @@ const FAMILIES: &[&[Syscall]] = &[
     mqueue::CALLS,
     name::CALLS,
     poll::CALLS,
+    prctl::CALLS,
+    privilege::CALLS,
     process::CALLS,
     schedule::CALLS,
     signal::CALLS,
     socket::CALLS,
+    splice::CALLS,
     stat::CALLS,
     system::CALLS,
     time::CALLS,
@@ -183,6 +192,7 @@ pub fn dispatch(thread: &Arc<Thread>, context: &mut UserContext) -> Restart {
     let mut call = Call { thread, context, args };
     let entered = trace::is_traced(number).then(|| trace::enter(&call, row));
     let result = (row.handler)(&mut call);
+    sigio::send_noted();
     if let Some(entered) = entered {
         trace::leave(&call, row, entered, &result);
     }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::path::{self, AT_FDCWD};
 use super::{Arg, Call, Syscall};
 use crate::error::{Errno, Result, err};
+use crate::process::credentials::Capability;
 use crate::user;
 use crate::vfs::mount::{KEPT_FLAGS, MS_NOATIME, MS_RELATIME, MS_STRICTATIME, Path as Place};
 use crate::vfs::mounts::{self, Depth, Scope, Unmount};
@@ -41,7 +42,7 @@ fn sys_mount(call: &mut Call<'_>) -> Result<usize> {
     }
     let options = options(call)?;
     let on = path::object(call, &who, AT_FDCWD, 1, LastLink::Follow)?;
-    if !who.is_privileged() {
+    if !who.has(Capability::SysAdmin) {
         return err(Errno::EPERM, "CAP_SYS_ADMIN");
     }
     if flags & MS_REMOUNT != 0 {
@@ -119,7 +120,7 @@ fn sys_umount2(call: &mut Call<'_>) -> Result<usize> {
     }
     let who = path::identity(call);
     let last = if flags & UMOUNT_NOFOLLOW != 0 { LastLink::Keep } else { LastLink::Follow };
-    if !who.is_privileged() {
+    if !who.has(Capability::SysAdmin) {
         return err(Errno::EPERM, "CAP_SYS_ADMIN");
     }
     let path = path::object(call, &who, AT_FDCWD, 0, last)?;

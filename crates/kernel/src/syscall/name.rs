@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::path::{self, AT_EMPTY_PATH, AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW};
 use super::{Arg, Call, Syscall};
+use crate::process::credentials::Capability;
 use crate::error::{Errno, Result, err};
 use crate::user;
 use crate::vfs::create::Mode;
@@ -29,7 +30,7 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(265, "linkat", &[Fd, Path, Fd, Path, Hex], sys_linkat),
     Syscall::full(266, "symlinkat", &[Path, Fd, Path], sys_symlinkat),
     Syscall::full(267, "readlinkat", &[Fd, Path, Ptr, Uint], sys_readlinkat),
-    Syscall::full(316, "renameat2", &[Fd, Path, Fd, Path, Hex], sys_renameat2).but("no RENAME_WHITEOUT"),
+    Syscall::full(316, "renameat2", &[Fd, Path, Fd, Path, Hex], sys_renameat2),
 ];
 
 fn sys_mkdir(call: &mut Call<'_>) -> Result<usize> {
@@ -54,7 +55,7 @@ fn mknod_at(call: &Call<'_>, dirfd: i32, index: usize, mode: u32, dev: u32) -> R
         Some(Kind::Regular) => NewContent::Regular,
         Some(Kind::Fifo) => NewContent::Fifo,
         Some(Kind::Socket) => NewContent::Socket,
-        Some(Kind::CharDevice | Kind::BlockDevice) if !path::identity(call).is_privileged() => {
+        Some(Kind::CharDevice | Kind::BlockDevice) if !call.thread.credentials().has(Capability::Mknod) => {
             return err(Errno::EPERM, "CAP_MKNOD");
         }
         Some(Kind::CharDevice) => NewContent::CharDevice(u64::from(dev)),
@@ -158,9 +159,27 @@ fn sys_renameat2(call: &mut Call<'_>) -> Result<usize> {
         0 => Rename::Replace,
         1 => Rename::NoReplace,
         2 => Rename::Exchange,
+        RENAME_WHITEOUT | RENAME_WHITEOUT_NOREPLACE => return rename_leaving_whiteout(call),
         _ => return err(Errno::EINVAL, "flags"),
     };
     rename_at(call, (call.int(0), 1), (call.int(2), 3), how)
+}
+
+const RENAME_WHITEOUT: u32 = 4;
+const RENAME_WHITEOUT_NOREPLACE: u32 = 5;
+
+/// A character device 0:0 takes the old name, as overlay file systems want it.
+fn rename_leaving_whiteout(call: &Call<'_>) -> Result<usize> {
+    if !call.thread.credentials().has(Capability::Mknod) {
+        return err(Errno::EPERM, "CAP_MKNOD");
+    }
+    let how = if call.uint(4) == RENAME_WHITEOUT { Rename::Replace } else { Rename::NoReplace };
+    let who = path::identity(call);
+    let from = path::parent(call, &who, call.int(0), 1)?;
+    let to = path::parent(call, &who, call.int(2), 3)?;
+    names::rename(&from, &to, &who, how)?;
+    names::make(&from, &who, NewContent::CharDevice(0), Mode { bits: 0, umask: 0 })?;
+    Ok(0)
 }
 
 fn rename_at(call: &Call<'_>, old: At, new: At, how: Rename) -> Result<usize> {

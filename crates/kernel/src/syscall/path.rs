@@ -7,7 +7,7 @@ use super::Call;
 use crate::error::{Errno, Result, err};
 use crate::user;
 use crate::vfs::mount::Path;
-use crate::vfs::walk::{LastLink, PATH_MAX, Parent, Walker};
+use crate::vfs::walk::{LastLink, PATH_MAX, Parent, Resolve, Walker};
 use crate::vfs::{Attr, Identity, InodeRef, OpenFile};
 
 pub(super) const AT_FDCWD: i32 = -100;
@@ -43,6 +43,19 @@ pub(super) fn walker<'a>(
         Some(_) => directory(call, dirfd)?,
     };
     Walker::new(fs, who, start, path)
+}
+
+/// The same within bounds (openat2); with RESOLVE_IN_ROOT the directory is the root too.
+pub(super) fn walker_within<'a>(
+    call: &Call<'_>,
+    who: &'a Identity,
+    dirfd: i32,
+    path: Vec<u8>,
+    resolve: Resolve,
+) -> Result<Walker<'a>> {
+    let is_relative = resolve.is_scoped() || path.first().is_some_and(|&byte| byte != b'/');
+    let start = if is_relative { directory(call, dirfd)? } else { call.thread.fs().root() };
+    Walker::within(call.thread.fs(), who, start, path, resolve)
 }
 
 /// The directory that relative paths start at.

@@ -25,7 +25,7 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(213, "epoll_create", &[Int], sys_epoll_create),
     Syscall::full(232, "epoll_wait", &[Fd, Ptr, Int, Int], sys_epoll_wait),
     Syscall::full(233, "epoll_ctl", &[Fd, Int, Fd, Ptr], sys_epoll_ctl)
-        .but("EPOLLEXCLUSIVE wakes all, EPOLLWAKEUP does nothing"),
+        .but("EPOLLWAKEUP does nothing"),
     Syscall::full(270, "pselect6", &[Int, Ptr, Ptr, Ptr, Ptr, Ptr], sys_pselect6),
     Syscall::full(271, "ppoll", &[Ptr, Uint, Ptr, Ptr, Uint], sys_ppoll),
     Syscall::full(281, "epoll_pwait", &[Fd, Ptr, Int, Int, Ptr, Uint], sys_epoll_pwait),
@@ -306,8 +306,8 @@ fn sys_epoll_ctl(call: &mut Call<'_>) -> Result<usize> {
     if Arc::ptr_eq(&watcher, &file) {
         return err(Errno::EINVAL, "an epoll that watches itself");
     }
-    if interest.events & EPOLLEXCLUSIVE != 0 && operation == MOD {
-        return err(Errno::EINVAL, "EPOLLEXCLUSIVE can't be changed");
+    if interest.events & EPOLLEXCLUSIVE != 0 && operation != DEL {
+        check_exclusive(operation == ADD, &file, interest.events)?;
     }
     match operation {
         ADD => epoll.add(fd, &file, interest)?,
@@ -316,6 +316,15 @@ fn sys_epoll_ctl(call: &mut Call<'_>) -> Result<usize> {
         _ => return err(Errno::EINVAL, "unknown operation"),
     }
     Ok(0)
+}
+
+/// EPOLLEXCLUSIVE can be added only, to files other than epolls, and with few other bits.
+fn check_exclusive(is_add: bool, file: &Arc<OpenFile>, events: u32) -> Result<()> {
+    const ALLOWED: u32 = 0x1 | 0x4 | 0x8 | 0x10 | EPOLLEXCLUSIVE | epoll::EPOLLWAKEUP | epoll::EPOLLET;
+    if !is_add || events & !ALLOWED != 0 || epoll::as_epoll(file).is_some() {
+        return err(Errno::EINVAL, "EPOLLEXCLUSIVE where it has no meaning");
+    }
+    Ok(())
 }
 
 fn parse_event(raw: &[u8; EVENT_SIZE]) -> Interest {

@@ -14,6 +14,7 @@ use crate::process::wait::{
     self, ChildEvent, WALL, WCLONE, WCONTINUED, WEXITED, WNOHANG, WNOTHREAD, WNOWAIT, WSTOPPED,
     WUNTRACED, Which,
 };
+use crate::process::credentials::Capability;
 use crate::process::{Thread, Work, exec, exit, pidfd, tree};
 use crate::signal::{SigInfo, Signal};
 use crate::user::{self, UserAddr};
@@ -45,7 +46,7 @@ pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(424, "pidfd_send_signal", &[Arg::Fd, Arg::Signal, Arg::Ptr, Arg::Hex], sys_pidfd_send_signal),
     Syscall::full(434, "pidfd_open", &[Arg::Int, Arg::Hex], sys_pidfd_open),
     Syscall::full(435, "clone3", &[Arg::Ptr, Arg::Uint], sys_clone3)
-        .but("no namespaces, set_tid or cgroups"),
+        .but("no namespaces or cgroups"),
 ];
 
 fn sys_clone(call: &mut Call<'_>) -> Result<usize> {
@@ -59,6 +60,7 @@ fn sys_clone(call: &mut Call<'_>) -> Result<usize> {
         parent_tid: call.addr(2),
         child_tid: call.addr(3),
         pidfd: call.addr(2),
+        set_tid: None,
     };
     if request.flags & clone::CLONE_PIDFD != 0 && request.flags & clone::CLONE_PARENT_SETTID != 0 {
         return err(Errno::EINVAL, "CLONE_PIDFD with CLONE_PARENT_SETTID");
@@ -112,7 +114,8 @@ fn sys_clone3(call: &mut Call<'_>) -> Result<usize> {
     let known = size.min(size_of::<CloneArgs>());
     user::read_bytes(call.addr(0), &mut args.as_mut_bytes()[..known])?;
     check_rest_is_zero(call.addr(0).offset(known), size - known)?;
-    let request = clone3_request(&args)?;
+    let set_tid = read_set_tid(call, &args)?;
+    let request = clone::Request { set_tid, ..clone3_request(&args)? };
     clone::clone(call.thread, call.context, &request).map(|tid| tid as usize)
 }
 
@@ -125,13 +128,29 @@ fn check_rest_is_zero(addr: UserAddr, size: usize) -> Result<()> {
     Ok(())
 }
 
+/// The id the child is to have. There is one level of process ids.
+fn read_set_tid(call: &Call<'_>, args: &CloneArgs) -> Result<Option<u32>> {
+    match (args.set_tid, args.set_tid_size) {
+        (0, 0) => return Ok(None),
+        (0, _) | (_, 0) => return err(Errno::EINVAL, "set_tid without its size, or the reverse"),
+        (_, 1) => {}
+        _ => return err(Errno::EINVAL, "more ids than levels"),
+    }
+    let tid: i32 = user::read(UserAddr(args.set_tid as usize))?;
+    let Some(tid) = u32::try_from(tid).ok().filter(|&tid| tree::is_possible_id(tid)) else {
+        return err(Errno::EINVAL, "no possible id");
+    };
+    let who = call.thread.credentials();
+    if !who.has(Capability::CheckpointRestore) && !who.has(Capability::SysAdmin) {
+        return err(Errno::EPERM, "needs CAP_CHECKPOINT_RESTORE");
+    }
+    Ok(Some(tid))
+}
+
 fn clone3_request(args: &CloneArgs) -> Result<clone::Request> {
     let known_flags = 0x3_ffff_ff00u64;
     if args.flags & !known_flags != 0 || args.flags & clone::CLONE_DETACHED != 0 {
         return err(Errno::EINVAL, "unknown clone3 flags");
-    }
-    if args.set_tid != 0 || args.set_tid_size != 0 {
-        return err(Errno::EINVAL, "set_tid is not supported");
     }
     if (args.stack == 0) != (args.stack_size == 0) {
         return err(Errno::EINVAL, "stack without size, or size without stack");
@@ -151,6 +170,7 @@ fn clone3_request(args: &CloneArgs) -> Result<clone::Request> {
         parent_tid: UserAddr(args.parent_tid as usize),
         child_tid: UserAddr(args.child_tid as usize),
         pidfd: UserAddr(args.pidfd as usize),
+        set_tid: None,
     })
 }
 
@@ -249,7 +269,7 @@ fn sys_unshare(call: &mut Call<'_>) -> Result<usize> {
     let alone = clone::CLONE_THREAD | clone::CLONE_SIGHAND | clone::CLONE_VM;
     let sysvsem = 0x4_0000;
     if flags & clone::CLONE_NAMESPACES != 0 {
-        return err(Errno::EPERM, "no namespaces");
+        return Err(clone::no_namespaces(call.thread, flags));
     }
     if flags & !(clone::CLONE_FILES | clone::CLONE_FS | alone | sysvsem) != 0 {
         return err(Errno::EINVAL, "unknown unshare flags");

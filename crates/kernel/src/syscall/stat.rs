@@ -10,6 +10,7 @@ use super::path::{
 };
 use super::{Arg, Call, Syscall};
 use crate::error::{Errno, Error, Result, err};
+use crate::process::credentials::Capability;
 use crate::user::{self, UserAddr};
 use crate::vfs::access::{self, S_ISGID, S_ISUID};
 use crate::vfs::inotify::{self, IN_ACCESS, IN_ATTRIB, IN_MODIFY};
@@ -306,7 +307,7 @@ fn chmod(who: &Identity, target: &Target, mode: u32) -> Result<usize> {
         return err(Errno::EOPNOTSUPP, "mode of a symbolic link");
     }
     let mut mode = mode & 0o7777;
-    if !who.is_privileged() && !who.is_in_group(attr.gid) {
+    if !who.has(Capability::Fsetid) && !who.is_in_group(attr.gid) {
         mode &= !S_ISGID;
     }
     inode.set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
@@ -363,7 +364,7 @@ fn chown(who: &Identity, target: &Target, uid: u32, gid: u32) -> Result<usize> {
     // -1 leaves an id as it is.
     let uid = Some(uid).filter(|&uid| uid != u32::MAX);
     let gid = Some(gid).filter(|&gid| gid != u32::MAX);
-    if !who.is_privileged() {
+    if !who.has(Capability::Chown) {
         let keeps_owner = uid.is_none_or(|uid| uid == attr.uid && who.uid == attr.uid);
         let may_have_group = gid.is_none_or(|gid| who.uid == attr.uid && who.is_in_group(gid));
         if !keeps_owner || !may_have_group {
@@ -623,7 +624,7 @@ fn sys_flistxattr(call: &mut Call<'_>) -> Result<usize> {
 }
 
 fn list_xattrs(call: &Call<'_>, target: Target) -> Result<usize> {
-    let is_privileged = path::identity(call).is_privileged();
+    let is_privileged = path::identity(call).has(Capability::SysAdmin);
     let names: Vec<Box<[u8]>> = target.inode()?.xattr_names()?;
     let mut list = Vec::new();
     for name in names.iter().filter(|name| is_privileged || !name.starts_with(b"trusted.")) {
@@ -679,10 +680,10 @@ fn check_xattr_name(who: &Identity, inode: &InodeRef, name: &[u8], wanted: u32) 
     let is_write = wanted == access::MAY_WRITE;
     if name.starts_with(b"trusted.") {
         let hidden = if is_write { Errno::EPERM } else { Errno::ENODATA };
-        return if who.is_privileged() { Ok(()) } else { err(hidden, "trusted attribute") };
+        return if who.has(Capability::SysAdmin) { Ok(()) } else { err(hidden, "trusted attribute") };
     }
     if name.starts_with(b"security.") {
-        let may = !is_write || who.is_privileged();
+        let may = !is_write || who.has(Capability::SysAdmin);
         return if may { Ok(()) } else { err(Errno::EPERM, "security attribute") };
     }
     if !name.starts_with(b"user.") {

@@ -8,6 +8,7 @@ use spin::Mutex;
 
 use crate::mm::vdso;
 use crate::sched::Wake;
+use crate::sched::load;
 use crate::sched::timer::{self, Alarm};
 
 /// The host corrects its parameters about as often.
@@ -38,6 +39,7 @@ fn publish() {
 
 impl Wake for Keeper {
     fn wake(&self) -> bool {
+        load::sample();
         publish();
         rearm();
         true

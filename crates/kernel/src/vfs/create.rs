@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use super::access::{self, Identity, MAY_EXEC, MAY_READ, MAY_WRITE, S_ISGID};
+use super::busy;
 use super::dentry::Dentry;
 use super::flags::*;
 use super::inotify::{self, IN_CREATE, IN_MODIFY};
@@ -45,7 +46,10 @@ pub fn open(mut walker: Walker<'_>, flags: u32, mode: Mode) -> Result<Arc<OpenFi
         }
         match find_or_create(&parent, who, mode)? {
             // The mode of a new file does not limit this very descriptor.
-            Entry::Created(path) => return OpenFile::open(path, flags),
+            Entry::Created(path) => {
+                let writer = writer(&path, flags)?;
+                return OpenFile::open_counted(path, flags, writer);
+            }
             Entry::Found(_) if flags & O_EXCL != 0 => return err(Errno::EEXIST, "file exists"),
             Entry::Found(path) if path.dentry.kind() == Kind::Symlink => {
                 if flags & O_NOFOLLOW != 0 {
@@ -177,11 +181,20 @@ fn open_existing(path: Path, who: &Identity, flags: u32) -> Result<Arc<OpenFile>
     if flags & O_NOATIME != 0 && !who.owns(&path.inode().attr()?) {
         return err(Errno::EPERM, "O_NOATIME on another's file");
     }
+    let writer = writer(&path, flags)?;
     if flags & O_TRUNC != 0 && kind == Kind::Regular {
         mapping::resize(path.inode(), 0)?;
         inotify::changed(&path.dentry, IN_MODIFY);
     }
-    OpenFile::open(path, flags)
+    OpenFile::open_counted(path, flags, writer)
+}
+
+/// Counts who opens a file for writing; ETXTBSY.
+fn writer(path: &Path, flags: u32) -> Result<Option<busy::Writer>> {
+    if wanted_access(flags) & MAY_WRITE == 0 {
+        return Ok(None);
+    }
+    busy::write(path.inode())
 }
 
 fn wanted_access(flags: u32) -> u32 {

@@ -76,11 +76,16 @@ impl Interest {
 
 impl Wake for Item {
     fn wake(&self) -> bool {
+        let has_waiters = self.inbox.readiness.has_waiters();
         if let Some(item) = self.me.upgrade() {
             self.inbox.enqueue(item);
             self.inbox.readiness.notify();
         }
-        true
+        has_waiters
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.interest.lock().events & EPOLLEXCLUSIVE != 0
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
 
-use super::mapping;
+use super::{mapping, size_limit};
 use super::inode::{Attr, DirEntry, InodeRef, Kind, Position, Visit};
 use super::poll::Events;
 use super::transfer::{Sink, Source};
@@ -68,6 +68,11 @@ pub trait File: Send + Sync + Any {
         true
     }
 
+    /// Whether O_ASYNC has an effect: pipes, sockets, terminals.
+    fn can_signal(&self) -> bool {
+        false
+    }
+
     fn ioctl(&self, _request: u32, _arg: UserAddr) -> Result<usize> {
         err(Errno::ENOTTY, "no such ioctl")
     }
@@ -127,7 +132,7 @@ impl File for InodeFile {
     }
 
     fn write(&self, at: Position, source: &mut Source<'_>, _wait: Wait) -> Result<u64> {
-        mapping::write_at(&self.inode, at, source)
+        size_limit::limited(&self.inode, at, source, |source| mapping::write_at(&self.inode, at, source))
     }
 
     fn is_pollable(&self) -> bool {

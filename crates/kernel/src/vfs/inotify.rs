@@ -309,6 +309,10 @@ impl Drop for Inotify {
 }
 
 impl File for Inotify {
+    fn can_signal(&self) -> bool {
+        true
+    }
+
     fn attr(&self) -> Result<Attr> {
         Ok(Attr::anonymous(self.ino, Kind::Regular, 0o600))
     }

@@ -3,12 +3,12 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::file::Wait;
 use super::open::OpenFile;
 use super::poll::wait_error;
-use crate::error::{Errno, Result, err};
+use crate::error::{Errno, Error, Result, err};
 use crate::sched::{SpinLock, WaitQueue};
 
 /// Who holds a lock.
@@ -97,7 +97,67 @@ pub fn acquire(file: &OpenFile, wanted: Lock, wait: Wait) -> Result<()> {
     if wait == Wait::Never {
         return err(Errno::EAGAIN, "locked by another");
     }
-    CHANGED.wait_until(None, true, || try_acquire(id, &wanted)).map_err(wait_error)
+    let Owner::Process { table, .. } = wanted.owner else {
+        return CHANGED.wait_until(None, true, || try_acquire(id, &wanted)).map_err(wait_error);
+    };
+    let blocked = Blocked::enter(table, id, wanted)?;
+    let result = CHANGED.wait_until(None, true, || try_acquire(id, &wanted)).map_err(wait_error);
+    drop(blocked);
+    result
+}
+
+/// A process that waits for a POSIX lock; those of open files and flock's can't be traced to who waits.
+struct Blocked {
+    number: u64,
+}
+
+/// Who waits for what, oldest first. Taken under `LOCKS`.
+static BLOCKED: SpinLock<Vec<(u64, u64, FileId, Lock)>> = SpinLock::new(Vec::new());
+
+impl Blocked {
+    /// EDEADLK if the one that holds the lock waits, through however many others, for this owner.
+    fn enter(table: u64, id: FileId, wanted: Lock) -> Result<Blocked> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let locks = LOCKS.lock();
+        let mut blocked = BLOCKED.lock();
+        if waits_for(&locks, &blocked, (id, wanted), table) {
+            return err(Errno::EDEADLK, "the holder waits for the caller");
+        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        blocked.try_reserve(1).map_err(|_| Error::new(Errno::ENOLCK, "too many waiters"))?;
+        blocked.push((number, table, id, wanted));
+        Ok(Blocked { number })
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        BLOCKED.lock().retain(|(number, ..)| *number != self.number);
+    }
+}
+
+/// Follows holders and what they wait for, from the lock wanted on.
+fn waits_for(
+    locks: &BTreeMap<FileId, Vec<Lock>>,
+    blocked: &[(u64, u64, FileId, Lock)],
+    wanted: (FileId, Lock),
+    table: u64,
+) -> bool {
+    /// As Linux: longer chains are left undetected.
+    const DEPTH_MAX: usize = 10;
+    let (mut id, mut lock) = wanted;
+    for _ in 0..DEPTH_MAX {
+        let holder = locks.get(&id).and_then(|list| list.iter().find(|held| held.conflicts(&lock)));
+        let Some(Owner::Process { table: holder, .. }) = holder.map(|held| held.owner) else { return false };
+        if holder == table {
+            return true;
+        }
+        let Some((_, _, next, next_lock)) = blocked.iter().find(|(_, owner, ..)| *owner == holder) else {
+            return false;
+        };
+        (id, lock) = (*next, *next_lock);
+    }
+    false
 }
 
 fn try_acquire(id: FileId, wanted: &Lock) -> Option<()> {
@@ -159,6 +219,7 @@ impl Drop for OpenFile {
     /// OFD and flock locks end with the open file description.
     fn drop(&mut self) {
         self.tell_closed();
+        self.disarm();
         if let Some(path) = self.path().filter(|_| self.is_writable()) {
             path.mount.count_writer(-1);
         }

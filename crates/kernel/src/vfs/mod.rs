@@ -11,8 +11,9 @@
 //! - [`create`]: open(2); [`names`]: how names are made, moved and removed
 //! - [`context`]: root, working directory and umask of a process
 //! - [`open`]: open file descriptions; [`table`]: descriptors; [`locks`]: record locks
+//! - [`busy`]: programs that run are not written; [`sigio`]: signals about readiness
 //! - [`transfer`]: where read data goes and written data comes from, user memory first of all
-//! - [`mapping`]: files in memory
+//! - [`mapping`]: files in memory; [`size_limit`]: RLIMIT_FSIZE
 //! - [`inotify`]: who watches what happens to files
 //! - [`poll`]: readiness; [`epoll`], [`eventfd`], [`timerfd`]: files without a file system; [`ring`], [`pipe`]: pipes and FIFOs; [`special`]: opening FIFOs and device nodes
 //!
@@ -26,6 +27,7 @@
 
 pub mod access;
 pub mod anonymous;
+pub mod busy;
 pub mod context;
 pub mod create;
 pub mod dentry;
@@ -44,6 +46,8 @@ pub mod open;
 pub mod pipe;
 pub mod poll;
 pub mod ring;
+pub mod size_limit;
+pub mod sigio;
 pub mod special;
 pub mod table;
 pub mod timerfd;

@@ -7,7 +7,9 @@ use super::file::{File, InodeFile, PathFile, Wait};
 use super::flags::*;
 use super::inotify::{self, IN_ACCESS, IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY, IN_OPEN};
 use super::inode::{InodeRef, Position, Seek};
+use super::busy;
 use super::mount::{MS_SYNCHRONOUS, Path};
+use super::sigio::Async;
 use super::transfer::{Sink, Source};
 use crate::error::{Errno, Result, err};
 use crate::sched::Mutex;
@@ -22,6 +24,9 @@ pub struct OpenFile {
     offset: Mutex<u64>,
     /// Whether record locks were ever taken through it: then closing must look for them.
     pub(super) has_locks: AtomicBool,
+    pub(super) asynchronous: Async,
+    /// Counts it among the writers of a regular file.
+    _writer: Option<busy::Writer>,
 }
 
 /// lseek(2).
@@ -41,6 +46,15 @@ impl OpenFile {
     }
 
     pub fn with_path(file: Arc<dyn File>, path: Option<Path>, flags: u32) -> Arc<OpenFile> {
+        OpenFile::assemble(file, path, flags, None)
+    }
+
+    fn assemble(
+        file: Arc<dyn File>,
+        path: Option<Path>,
+        flags: u32,
+        writer: Option<busy::Writer>,
+    ) -> Arc<OpenFile> {
         let is_writer = flags & O_PATH == 0 && flags & O_ACCMODE != O_RDONLY;
         if let Some(path) = path.as_ref().filter(|_| is_writer) {
             path.mount.count_writer(1);
@@ -51,11 +65,18 @@ impl OpenFile {
             flags: AtomicU32::new(flags & !OPEN_ONLY),
             offset: Mutex::new(0),
             has_locks: AtomicBool::new(false),
+            asynchronous: Async::default(),
+            _writer: writer,
         })
     }
 
     /// Opens the object at `path`, whose permissions were checked.
     pub fn open(path: Path, flags: u32) -> Result<Arc<OpenFile>> {
+        OpenFile::open_counted(path, flags, None)
+    }
+
+    /// The same for one that was counted as a writer.
+    pub fn open_counted(path: Path, flags: u32, writer: Option<busy::Writer>) -> Result<Arc<OpenFile>> {
         let inode = path.inode().clone();
         let file: Arc<dyn File> = if flags & O_PATH != 0 {
             PathFile::new(inode)
@@ -65,7 +86,7 @@ impl OpenFile {
                 None => InodeFile::new(inode),
             }
         };
-        let file = OpenFile::with_path(file, Some(path), flags);
+        let file = OpenFile::assemble(file, Some(path), flags, writer);
         file.tell(IN_OPEN);
         Ok(file)
     }
@@ -89,7 +110,16 @@ impl OpenFile {
     /// F_SETFL: changes the flags that may change.
     pub fn set_flags(&self, flags: u32) {
         let keep = self.flags() & !SETTABLE;
-        self.flags.store(keep | flags & SETTABLE, Ordering::Relaxed);
+        let settable = if self.file.can_signal() { SETTABLE } else { SETTABLE & !O_ASYNC };
+        let old = self.flags.swap(keep | flags & settable, Ordering::Relaxed);
+        if (old ^ flags) & settable & O_ASYNC != 0 {
+            self.arm();
+        }
+    }
+
+    /// Who hears of readiness by signal.
+    pub fn asynchronous(&self) -> &Async {
+        &self.asynchronous
     }
 
     /// FIONBIO.
@@ -128,13 +158,17 @@ impl OpenFile {
 
     /// read(2): at the offset, which moves.
     pub fn read(&self, sink: &mut Sink<'_>) -> Result<usize> {
+        self.read_with(sink, self.wait())
+    }
+
+    pub fn read_with(&self, sink: &mut Sink<'_>, wait: Wait) -> Result<usize> {
         self.check_readable()?;
         if !self.file.is_seekable() {
-            return sink.drive(|sink| self.file.read(0, sink, self.wait()));
+            return sink.drive(|sink| self.file.read(0, sink, wait));
         }
         let mut offset = self.offset.lock();
         let start = *offset;
-        let count = sink.drive(|sink| self.file.read(start + sink.done() as u64, sink, self.wait()))?;
+        let count = sink.drive(|sink| self.file.read(start + sink.done() as u64, sink, wait))?;
         *offset = start + count as u64;
         drop(offset);
         self.accessed();
@@ -144,17 +178,20 @@ impl OpenFile {
 
     /// write(2): at the offset or the end, the offset moves.
     pub fn write(&self, source: &mut Source<'_>) -> Result<usize> {
+        self.write_with(source, self.wait(), self.flags() & O_APPEND != 0)
+    }
+
+    pub fn write_with(&self, source: &mut Source<'_>, wait: Wait, is_append: bool) -> Result<usize> {
         self.check_writable()?;
         if !self.file.is_seekable() {
             let at = Position::End;
-            return source.drive(|source| self.file.write(at, source, self.wait()).map(drop));
+            return source.drive(|source| self.file.write(at, source, wait).map(drop));
         }
         let mut offset = self.offset.lock();
         let mut end = *offset;
-        let is_append = self.flags() & O_APPEND != 0;
         let count = source.drive(|source| {
             let at = if is_append { Position::End } else { Position::At(end) };
-            end = self.file.write(at, source, self.wait())?;
+            end = self.file.write(at, source, wait)?;
             Ok(())
         })?;
         if count > 0 {
@@ -188,11 +225,14 @@ impl OpenFile {
 
     /// pwrite(2). As on Linux, O_APPEND wins over the offset.
     pub fn write_at(&self, offset: u64, source: &mut Source<'_>) -> Result<usize> {
+        self.write_at_with(offset, source, self.flags() & O_APPEND != 0)
+    }
+
+    pub fn write_at_with(&self, offset: u64, source: &mut Source<'_>, is_append: bool) -> Result<usize> {
         if !self.file.is_seekable() {
             return err(Errno::ESPIPE, "stream");
         }
         self.check_writable()?;
-        let is_append = self.flags() & O_APPEND != 0;
         let count = source.drive(|source| {
             let here = Position::At(offset.saturating_add(source.done() as u64));
             let at = if is_append { Position::End } else { here };

@@ -4,11 +4,12 @@
 //! write of at most PIPE_BUF bytes is atomic; a larger one goes in as room comes. Copies to and from user
 //! memory happen under the ring's spin lock and pause at faults (see `transfer`).
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::file::{File, Wait};
 use super::flags::*;
@@ -16,7 +17,7 @@ use super::inode::{Attr, InodeRef, Kind, Position};
 use super::poll::{Events, Readiness};
 use super::ring::Ring;
 use super::transfer::{Sink, Source};
-use crate::error::{Errno, Result, err};
+use crate::error::{Errno, Error, Result, err};
 use crate::sched::{SpinLock, Wake};
 
 /// Writes up to this are atomic.
@@ -43,6 +44,7 @@ struct State {
     /// Counts of opens, so that an opener sees a peer that came and went.
     readers_ever: u64,
     writers_ever: u64,
+    packets: Packets,
 }
 
 static NEXT_INO: AtomicU64 = AtomicU64::new(1);
@@ -62,6 +64,8 @@ pub struct PipeEnd {
     writes: bool,
     /// The FIFO's inode.
     inode: Option<InodeRef>,
+    /// O_DIRECT: each write is a packet.
+    is_packet: AtomicBool,
 }
 
 /// A new pipe: its reading and its writing end.
@@ -120,6 +124,7 @@ impl Pipe {
                 writers: 0,
                 readers_ever: 0,
                 writers_ever: 0,
+                packets: Packets::default(),
             }),
             readers_wait: Readiness::new(),
             writers_wait: Readiness::new(),
@@ -136,7 +141,7 @@ impl Pipe {
                 return (state.writers == 0).then_some(0);
             }
             let was_full = state.room() < PIPE_BUF;
-            (state.ring.read(sink), was_full)
+            (state.read(sink), was_full)
         };
         // Writers wait for room of up to PIPE_BUF; while there was that much, none waits.
         if was_full && count > 0 {
@@ -148,19 +153,22 @@ impl Pipe {
     }
 
     /// `None`: no room yet. `Some(Ok(n))`: n bytes were taken.
-    fn try_write(&self, source: &mut Source<'_>) -> Option<Result<usize>> {
+    fn try_write(&self, source: &mut Source<'_>, is_packet: bool) -> Option<Result<usize>> {
         let (count, was_empty) = {
             let mut state = self.state.lock();
             if state.readers == 0 {
                 return Some(err(Errno::EPIPE, "no reader"));
             }
-            let needed = if source.left() <= PIPE_BUF { source.left() } else { 1 };
+            let needed = match source.left() {
+                left if is_packet => left.min(PIPE_BUF),
+                left if left <= PIPE_BUF => left,
+                _ => 1,
+            };
             if state.room() < needed {
                 return None;
             }
             let was_empty = state.ring.is_empty();
-            let capacity = state.capacity;
-            match state.ring.write(source, capacity) {
+            match state.write(source, is_packet) {
                 Ok(count) => (count, was_empty),
                 Err(error) => return Some(Err(error)),
             }
@@ -178,9 +186,12 @@ impl Pipe {
         self.state.lock().capacity
     }
 
-    /// F_SETPIPE_SZ; gives the new capacity.
-    fn set_capacity(&self, size: usize) -> Result<usize> {
-        if size > MAX_CAPACITY {
+    /// F_SETPIPE_SZ; gives the new capacity. Above fs.pipe-max-size it is for the privileged.
+    fn set_capacity(&self, size: usize, is_privileged: bool) -> Result<usize> {
+        if size > 1 << 31 {
+            return err(Errno::EINVAL, "pipe larger than 2 GiB");
+        }
+        if size > MAX_CAPACITY && size > self.capacity() && !is_privileged {
             return err(Errno::EPERM, "above fs.pipe-max-size");
         }
         let capacity = size.max(4096).next_power_of_two();
@@ -200,6 +211,70 @@ impl State {
     fn room(&self) -> usize {
         self.capacity - self.ring.len()
     }
+
+    /// Takes bytes out: of the first packet, or of what comes before one.
+    fn read(&mut self, sink: &mut Sink<'_>) -> usize {
+        let at = self.packets.consumed;
+        let count = match self.packets.ahead.front().cloned() {
+            Some(packet) if packet.start <= at => {
+                let left = clip(packet.end - at);
+                let is_cut = sink.room() < left;
+                let wanted = left.min(sink.room());
+                let copied = sink.capped(wanted, |sink| self.ring.read(sink));
+                // What the reader has no room for is lost; what a fault stopped is not.
+                if is_cut && copied == wanted {
+                    self.ring.skip(left - copied);
+                    self.packets.consumed += (left - copied) as u64;
+                }
+                copied
+            }
+            Some(packet) => sink.capped(clip(packet.start - at), |sink| self.ring.read(sink)),
+            None => self.ring.read(sink),
+        };
+        self.packets.advance(count);
+        count
+    }
+
+    fn write(&mut self, source: &mut Source<'_>, is_packet: bool) -> Result<usize> {
+        let capacity = self.capacity;
+        if !is_packet {
+            let count = self.ring.write(source, capacity)?;
+            return Ok(count);
+        }
+        let no_memory = |_| Error::new(Errno::ENOMEM, "packets of a pipe");
+        self.packets.ahead.try_reserve(1).map_err(no_memory)?;
+        let start = self.packets.consumed + self.ring.len() as u64;
+        let count = source.capped(PIPE_BUF, |source| self.ring.write(source, capacity))?;
+        if count > 0 {
+            self.packets.ahead.push_back(start..start + count as u64);
+        }
+        Ok(count)
+    }
+}
+
+/// Which bytes of the ring are packets (O_DIRECT), counted from the first byte the pipe ever had.
+#[derive(Default)]
+struct Packets {
+    consumed: u64,
+    ahead: VecDeque<Range<u64>>,
+}
+
+impl Packets {
+    fn advance(&mut self, count: usize) {
+        self.consumed += count as u64;
+        while self.ahead.front().is_some_and(|packet| packet.end <= self.consumed) {
+            self.ahead.pop_front();
+        }
+    }
+
+    /// The ring was emptied.
+    fn clear(&mut self) {
+        self.ahead.clear();
+    }
+}
+
+fn clip(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
 }
 
 impl PipeEnd {
@@ -212,15 +287,51 @@ impl PipeEnd {
         state.readers_ever += u64::from(reads);
         state.writers_ever += u64::from(writes);
         drop(state);
-        Arc::new(PipeEnd { pipe, reads, writes, inode })
+        Arc::new(PipeEnd { pipe, reads, writes, inode, is_packet: AtomicBool::new(false) })
     }
 
     pub fn capacity(&self) -> usize {
         self.pipe.capacity()
     }
 
-    pub fn set_capacity(&self, size: usize) -> Result<usize> {
-        self.pipe.set_capacity(size)
+    pub fn set_capacity(&self, size: usize, is_privileged: bool) -> Result<usize> {
+        self.pipe.set_capacity(size, is_privileged)
+    }
+
+    /// Whether what is written from now on are packets.
+    pub fn set_packets(&self, is_packet: bool) {
+        self.is_packet.store(is_packet, Ordering::Relaxed);
+    }
+
+    pub fn is_same_pipe(&self, other: &PipeEnd) -> bool {
+        Arc::ptr_eq(&self.pipe, &other.pipe)
+    }
+
+    /// Copies what is in the pipe and leaves it there; 0 at the end of the stream.
+    pub fn peek(&self, buf: &mut [u8], wait: Wait) -> Result<usize> {
+        self.pipe.readers_wait.wait(wait, || {
+            let state = self.pipe.state.lock();
+            if state.ring.is_empty() {
+                return (state.writers == 0).then_some(0);
+            }
+            Some(state.ring.peek(&mut Sink::kernel(buf), 0))
+        })
+    }
+
+    /// Bytes that can be written at once.
+    pub fn room(&self) -> usize {
+        self.pipe.state.lock().room()
+    }
+
+    /// Waits until something can be written; EPIPE.
+    pub fn wait_for_room(&self, wait: Wait) -> Result<()> {
+        self.pipe.writers_wait.wait(wait, || {
+            let state = self.pipe.state.lock();
+            if state.readers == 0 {
+                return Some(err(Errno::EPIPE, "no reader"));
+            }
+            (state.room() > 0).then_some(Ok(()))
+        })?
     }
 }
 
@@ -233,6 +344,7 @@ impl Drop for PipeEnd {
         if readers == 0 && writers == 0 {
             // A FIFO forgets its content with its last user.
             state.ring.clear();
+            state.packets.clear();
         }
         drop(state);
         if readers == 0 {
@@ -270,8 +382,9 @@ impl File for PipeEnd {
     }
 
     fn write(&self, _at: Position, source: &mut Source<'_>, wait: Wait) -> Result<u64> {
+        let is_packet = self.is_packet.load(Ordering::Relaxed);
         while source.left() > 0 {
-            self.pipe.writers_wait.wait(wait, || self.pipe.try_write(source))??;
+            self.pipe.writers_wait.wait(wait, || self.pipe.try_write(source, is_packet))??;
         }
         Ok(0)
     }
@@ -309,6 +422,10 @@ impl File for PipeEnd {
         if self.writes {
             self.pipe.writers_wait.remove(waker);
         }
+    }
+
+    fn can_signal(&self) -> bool {
+        true
     }
 
     fn readable_bytes(&self) -> Result<usize> {

@@ -100,6 +100,11 @@ impl Readiness {
         self.pollers.wake_all();
     }
 
+    /// Whether anybody waits or polls.
+    pub fn has_waiters(&self) -> bool {
+        !self.blocked.is_empty() || !self.pollers.is_empty()
+    }
+
     /// More of what was ready already: nobody blocked waits for it, but edge-triggered pollers want to hear.
     pub fn notify_pollers(&self) {
         self.pollers.wake_all();

@@ -235,28 +235,40 @@ enum Origin<'a> {
 pub struct Source<'a> {
     origin: Origin<'a>,
     done: usize,
+    /// As in [`Sink`].
+    cap: usize,
 }
 
 impl<'a> Source<'a> {
     pub fn user(addr: UserAddr, size: usize) -> Source<'a> {
-        Source { origin: Origin::User(UserPieces::one(addr, size)), done: 0 }
+        Source { origin: Origin::User(UserPieces::one(addr, size)), done: 0, cap: usize::MAX }
     }
 
     /// The caller has checked that the sum of the sizes does not overflow.
     pub fn user_pieces(pieces: &'a [IoVec]) -> Source<'a> {
-        Source { origin: Origin::User(UserPieces::new(pieces)), done: 0 }
+        Source { origin: Origin::User(UserPieces::new(pieces)), done: 0, cap: usize::MAX }
     }
 
     pub fn kernel(bytes: &'a [u8]) -> Source<'a> {
-        Source { origin: Origin::Kernel(bytes), done: 0 }
+        Source { origin: Origin::Kernel(bytes), done: 0, cap: usize::MAX }
     }
 
     /// Bytes it gives now; 0 when all were taken or when paused.
     pub fn left(&self) -> usize {
-        match &self.origin {
+        let left = match &self.origin {
             Origin::User(pieces) => pieces.room(),
             Origin::Kernel(bytes) => bytes.len() - self.done,
-        }
+        };
+        left.min(self.cap - self.done)
+    }
+
+    /// Runs `take` with at most `size` more bytes to take.
+    pub fn capped<R>(&mut self, size: usize, take: impl FnOnce(&mut Source<'a>) -> R) -> R {
+        let outer = self.cap;
+        self.cap = outer.min(self.done.saturating_add(size));
+        let result = take(self);
+        self.cap = outer;
+        result
     }
 
     /// Bytes taken so far.
@@ -266,6 +278,8 @@ impl<'a> Source<'a> {
 
     /// Fills as much of `buf` as it can and says how much.
     pub fn take(&mut self, buf: &mut [u8]) -> usize {
+        let size = buf.len().min(self.cap - self.done);
+        let buf = &mut buf[..size];
         let copied = match &mut self.origin {
             Origin::User(pieces) => pieces.advance(buf.len(), |addr, to, size| {
                 match residency::read(addr, &mut buf[to..to + size]) {

@@ -1,5 +1,6 @@
 //! How a path finds its file: path_resolution(7).
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::access::{self, Identity, MAY_EXEC};
@@ -20,6 +21,38 @@ pub enum LastLink {
     Keep,
 }
 
+/// What openat2(2) forbids on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resolve(u64);
+
+impl Resolve {
+    const NO_XDEV: u64 = 1;
+    const NO_MAGICLINKS: u64 = 2;
+    const NO_SYMLINKS: u64 = 4;
+    const BENEATH: u64 = 8;
+    const IN_ROOT: u64 = 16;
+    /// Everything is in memory, or found without waiting for long.
+    const CACHED: u64 = 32;
+
+    /// From RESOLVE_* bits; EINVAL.
+    pub fn new(bits: u64) -> Result<Resolve> {
+        let scopes = Resolve::BENEATH | Resolve::IN_ROOT;
+        if bits > (Resolve::CACHED << 1) - 1 || bits & scopes == scopes {
+            return err(Errno::EINVAL, "RESOLVE_ flags");
+        }
+        Ok(Resolve(bits))
+    }
+
+    fn has(self, bit: u64) -> bool {
+        self.0 & bit != 0
+    }
+
+    /// Whether even an absolute path stays below the directory.
+    pub fn is_scoped(self) -> bool {
+        self.has(Resolve::BENEATH | Resolve::IN_ROOT)
+    }
+}
+
 /// From where and as whom a path is walked.
 pub struct Walker<'a> {
     who: &'a Identity,
@@ -29,6 +62,7 @@ pub struct Walker<'a> {
     rest: Vec<u8>,
     position: usize,
     links: u32,
+    resolve: Resolve,
 }
 
 /// The directory that holds, or will hold, the last name of a path.
@@ -56,7 +90,36 @@ impl<'a> Walker<'a> {
         }
         let root = fs.root();
         let at = if path[0] == b'/' { root.clone() } else { start };
-        Ok(Walker { who, root, at, rest: path, position: 0, links: 0 })
+        Ok(Walker { who, root, at, rest: path, position: 0, links: 0, resolve: Resolve::default() })
+    }
+
+    /// A walk that obeys `resolve`. A scope makes `start` the root of the walk.
+    pub fn within(
+        fs: &FsContext,
+        who: &'a Identity,
+        start: Path,
+        path: Vec<u8>,
+        resolve: Resolve,
+    ) -> Result<Walker<'a>> {
+        let is_absolute = path.first() == Some(&b'/');
+        if is_absolute && resolve.has(Resolve::BENEATH) {
+            return err(Errno::EXDEV, "an absolute path, RESOLVE_BENEATH");
+        }
+        let mut walker = Walker::new(fs, who, start.clone(), path)?;
+        if resolve.is_scoped() {
+            walker.root = start.clone();
+            walker.at = start;
+        }
+        walker.resolve = resolve;
+        Ok(walker)
+    }
+
+    /// EXDEV if going to `next` crosses a mount and must not.
+    fn check_mount(&self, next: &Path) -> Result<()> {
+        if self.resolve.has(Resolve::NO_XDEV) && !Arc::ptr_eq(&self.at.mount, &next.mount) {
+            return err(Errno::EXDEV, "another mount, RESOLVE_NO_XDEV");
+        }
+        Ok(())
     }
 
     /// As whom it walks.
@@ -114,11 +177,27 @@ impl<'a> Walker<'a> {
         if self.links > MAX_LINKS {
             return err(Errno::ELOOP, "more than 40 symbolic links");
         }
+        if self.resolve.has(Resolve::NO_SYMLINKS) {
+            return err(Errno::ELOOP, "a link, RESOLVE_NO_SYMLINKS");
+        }
         match link.inode().read_link()? {
-            Link::Object(path) => self.at = path,
+            Link::Object(_) if self.resolve.has(Resolve::NO_MAGICLINKS) => {
+                return err(Errno::ELOOP, "a link of /proc, RESOLVE_NO_MAGICLINKS");
+            }
+            Link::Object(_) if self.resolve.is_scoped() => {
+                return err(Errno::EXDEV, "a link of /proc leads anywhere");
+            }
+            Link::Object(path) => {
+                self.check_mount(&path)?;
+                self.at = path;
+            }
             Link::Text(target) if target.is_empty() => return err(Errno::ENOENT, "empty link"),
             Link::Text(mut target) => {
                 if target[0] == b'/' {
+                    if self.resolve.has(Resolve::BENEATH) {
+                        return err(Errno::EXDEV, "an absolute link, RESOLVE_BENEATH");
+                    }
+                    self.check_mount(&self.root)?;
                     self.at = self.root.clone();
                 }
                 target.extend_from_slice(&self.rest[self.position..]);
@@ -150,13 +229,20 @@ impl<'a> Walker<'a> {
         match name {
             b"." => Ok(None),
             b".." => {
-                self.at = self.at.parent(&self.root);
+                if self.resolve.has(Resolve::BENEATH) && self.at.is_same(&self.root) {
+                    return err(Errno::EXDEV, "above the directory, RESOLVE_BENEATH");
+                }
+                let parent = self.at.parent(&self.root);
+                self.check_mount(&parent)?;
+                self.at = parent;
                 Ok(None)
             }
             _ => {
                 check_name(name)?;
                 let child = self.at.dentry.child(name)?;
-                Ok(Some(self.at.with(child).enter_mounts()))
+                let child = self.at.with(child).enter_mounts();
+                self.check_mount(&child)?;
+                Ok(Some(child))
             }
         }
     }

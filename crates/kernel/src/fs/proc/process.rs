@@ -6,10 +6,12 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use core::sync::atomic::Ordering;
 
 use super::{Content, Node, Scope, descriptors, number, system};
 use crate::error::{Errno, Error, Result, err};
 use crate::mm::{Mapping, Prot};
+use crate::process::credentials::Capability;
 use crate::process::{self, Thread, usage};
 use crate::user::{self, UserAddr};
 use crate::vfs::inode::{Kind, Link};
@@ -74,9 +76,9 @@ static ENTRIES: [Entry; 29] = [
     text("mountinfo", |_| Ok(system::mount_info().into_bytes())),
     text("mounts", |_| Ok(system::mounts().into_bytes())),
     directory("net", 0o555, Listing::Net),
-    text("oom_adj", |_| line("0")).writable(),
+    text("oom_adj", |thread| line(&format!("{}", oom_adjust(thread) * 17 / 1000))).writable(),
     text("oom_score", |_| line("0")),
-    text("oom_score_adj", |_| line("0")).writable(),
+    text("oom_score_adj", |thread| line(&format!("{}", oom_adjust(thread)))).writable(),
     text("personality", |_| line("00000000")),
     link("root", |thread| Ok(Link::Object(thread.fs().root()))),
     text("sched", comm),
@@ -129,14 +131,8 @@ impl Entry {
                 thread.set_name(name);
                 Ok(())
             }
-            // Nothing here kills for want of memory: the value is checked and has no effect.
-            "oom_score_adj" | "oom_adj" => {
-                let value = core::str::from_utf8(text).ok().and_then(|text| text.trim().parse::<i32>().ok());
-                match value {
-                    Some(-1000..=1000) => Ok(()),
-                    _ => err(Errno::EINVAL, "not a score"),
-                }
-            }
+            "oom_score_adj" => set_oom_adjust(&thread, text, 1000),
+            "oom_adj" => set_oom_adjust(&thread, text, 17),
             _ => err(Errno::EACCES, "read-only"),
         }
     }
@@ -188,6 +184,25 @@ impl Entry {
             Listing::Net => Vec::new(),
         })
     }
+}
+
+fn oom_adjust(thread: &Thread) -> i32 {
+    thread.process().oom_score_adj.load(Ordering::Relaxed)
+}
+
+/// A number from `-limit` to `limit`. Who may lower it: CAP_SYS_RESOURCE.
+fn set_oom_adjust(thread: &Thread, text: &[u8], limit: i32) -> Result<()> {
+    let value = core::str::from_utf8(text).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    let Some(value) = value.filter(|value| (-limit..=limit).contains(value)) else {
+        return err(Errno::EINVAL, "not a score");
+    };
+    let value = value * 1000 / limit;
+    let may_lower = process::current().is_none_or(|me| me.credentials().has(Capability::SysResource));
+    if value < oom_adjust(thread) && !may_lower {
+        return err(Errno::EACCES, "CAP_SYS_RESOURCE");
+    }
+    thread.process().oom_score_adj.store(value, Ordering::Relaxed);
+    Ok(())
 }
 
 fn line(text: &str) -> Result<Vec<u8>> {

@@ -15,6 +15,7 @@ use crate::mm;
 use crate::process;
 use crate::process::system::{RELEASE, VERSION};
 use crate::random;
+use crate::sched::{self, load};
 use crate::vfs::inode::{Kind, Link};
 use crate::fs::options;
 use crate::vfs::{Mount, mounts, pipe, table};
@@ -197,7 +198,9 @@ fn uptime() -> String {
 
 fn loadavg() -> String {
     let count = process::tree::thread_count();
-    format!("0.00 0.00 0.00 1/{count} {}\n", current_ids().0)
+    let [one, five, fifteen] = load::averages().map(load::show);
+    let active = sched::run::active_tasks() + 1;
+    format!("{one} {five} {fifteen} {active}/{count} {}\n", process::tree::last_id())
 }
 
 fn meminfo() -> String {

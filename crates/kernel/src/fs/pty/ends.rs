@@ -81,6 +81,10 @@ impl Drop for Slave {
 }
 
 impl File for Master {
+    fn can_signal(&self) -> bool {
+        true
+    }
+
     fn attr(&self) -> Result<Attr> {
         self.node.attr()
     }
@@ -230,6 +234,10 @@ impl Slave {
 }
 
 impl File for Slave {
+    fn can_signal(&self) -> bool {
+        true
+    }
+
     fn attr(&self) -> Result<Attr> {
         self.node.attr()
     }

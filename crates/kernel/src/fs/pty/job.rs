@@ -105,6 +105,17 @@ pub fn set_controlling(terminal: &impl Owned) -> Result<usize> {
     Ok(0)
 }
 
+/// A session's leader has ended: its terminal is free, and the foreground group hears of it.
+pub fn session_ended(session: u32) {
+    let Some(pair) = pair::of_session(session) else { return };
+    let group = pair.with(|state| {
+        state.ownership.session = 0;
+        core::mem::take(&mut state.ownership.foreground)
+    });
+    signal_group(group, Signal::HUP);
+    signal_group(group, Signal::CONT);
+}
+
 /// TIOCNOTTY.
 pub fn give_up(terminal: &impl Owned) -> Result<usize> {
     let thread = caller()?;
