@@ -14,6 +14,7 @@ use super::image::ImageFs;
 use super::dev;
 use super::host::HostFs;
 use super::proc::ProcFs;
+use super::proc::sysfs::SysFs;
 use super::pty::devpts::DevPts;
 use super::ramfs::RamFs;
 use super::store::Lower;
@@ -99,6 +100,12 @@ fn add(mount: &Mount, base: &Base) -> Result<(), Problem> {
     let flags = MS_RELATIME | if fs.is_read_only() { MS_RDONLY } else { 0 };
     let dir = make_dir(target.as_bytes()).map_err(problem)?;
     mounts::mount(fs, dir, String::from(source), flags).map_err(problem)?;
+    if matches!(mount.kind, MountKind::Procfs) && target == "/proc" {
+        // What is read there goes with /proc, so the configuration need not name it.
+        let flags = MS_NOSUID | MS_NOEXEC | MS_RELATIME;
+        let dir = make_dir(b"/sys").map_err(problem)?;
+        mounts::mount(Arc::new(SysFs), dir, String::from("sysfs"), flags).map_err(problem)?;
+    }
     if matches!(mount.kind, MountKind::Devfs) {
         let dir = make_dir(format!("{target}/pts").as_bytes()).map_err(problem)?;
         let flags = MS_NOSUID | MS_NOEXEC | MS_RELATIME;

@@ -108,6 +108,7 @@ pub struct Mapping {
     pub resident: usize,
     /// How often the process has mapped it; once but for parts of shared objects.
     pub times: usize,
+    pub is_locked: bool,
 }
 
 /// Bytes, for `/proc/PID/statm` and status.
@@ -249,9 +250,9 @@ impl Space {
         };
         let parts = self.granted.within(vma.range());
         let resident = parts.iter().map(|part| part.end - part.start).sum();
-        let Vma { start, end, prot, is_shared, repeats, .. } = *vma;
+        let Vma { start, end, prot, is_shared, is_locked, repeats, .. } = *vma;
         let times = 1 + repeats as usize;
-        Mapping { start, end, prot, is_shared, offset, file, name, resident, times }
+        Mapping { start, end, prot, is_shared, offset, file, name, resident, is_locked, times }
     }
 }
 

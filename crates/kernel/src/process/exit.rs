@@ -159,8 +159,9 @@ fn tell_parent_with(process: &Process, parent: Option<&Process>, code: i32, deta
     if let Some(signal) = Signal::new(number) {
         let action = parent.signals().dispositions().get(signal);
         if is_end || action.handler != SIG_IGN && !action.has(SA_NOCLDSTOP) {
-            let ticks = ns_to_ticks(process.cpu_ns());
-            let mut info = SigInfo::child(code, process.pid(), process.real_uid(), detail, (ticks, 0));
+            let usage = process.usage();
+            let times = (ns_to_ticks(usage.user_ns()), ns_to_ticks(usage.system_ns));
+            let mut info = SigInfo::child(code, process.pid(), process.real_uid(), detail, times);
             info.signo = signal.number();
             // A classic signal is never refused; a real-time exit signal may be, as in Linux.
             let _ = send_to_process(parent, signal, info);

@@ -8,7 +8,8 @@ use occlum_abi::Errno;
 use spin::Mutex;
 
 use super::limits::Limits;
-use super::usage::Usage;
+use super::thread::Name;
+use super::usage::{self, Usage};
 use super::{Limit, Resource, Thread, Work, tree};
 use crate::error::{Result, err};
 use crate::mm::MemoryLimits;
@@ -39,6 +40,8 @@ pub struct Process {
     /// RLIMIT_FSIZE's soft limit, for each write to look at.
     file_size_limit: AtomicU64,
     pub(super) cpu_alarm: Mutex<Option<Alarm>>,
+    /// `comm` of the last thread that ended, for zombies.
+    last_name: Mutex<Name>,
     /// The real user of the last thread, for those who wait for a zombie.
     last_uid: AtomicU32,
     /// /proc/PID/oom_score_adj: -1000 is never killed for want of memory.
@@ -119,6 +122,7 @@ impl Process {
             file_size_limit: AtomicU64::new(limits.get(Resource::FSIZE).soft),
             limits: Mutex::new(limits),
             cpu_alarm: Mutex::new(None),
+            last_name: Mutex::new(Name::default()),
             last_uid: AtomicU32::new(0),
             oom_score_adj: AtomicI32::new(0),
             mdwe: AtomicU32::new(0),
@@ -245,6 +249,15 @@ impl Process {
         self.threads.lock().list.iter().find(|thread| wanted(thread)).cloned()
     }
 
+    /// `comm` of the main thread, or of the last one a zombie had.
+    pub fn name(&self) -> Name {
+        self.main_thread().map_or_else(|| *self.last_name.lock(), |thread| thread.name())
+    }
+
+    pub(crate) fn exit_signal(&self) -> i32 {
+        self.exit_signal.load(Ordering::Relaxed)
+    }
+
     /// The real user: of the main thread, or of the last one a zombie had.
     pub fn real_uid(&self) -> u32 {
         match self.main_thread() {
@@ -286,6 +299,8 @@ impl Process {
     pub(super) fn remove_thread(&self, thread: &Thread, status: u32) -> Remaining {
         self.past_usage.lock().add(&thread.usage());
         self.last_uid.store(thread.credentials().user.real, Ordering::Relaxed);
+        *self.last_name.lock() = thread.name();
+        usage::count_past(&thread.usage());
         let (gone, remaining) = {
             let mut threads = self.threads.lock();
             let is_this = |other: &Arc<Thread>| Arc::ptr_eq(other.state(), thread.state());

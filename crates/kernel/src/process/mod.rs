@@ -7,6 +7,7 @@
 //! - [`clone`], [`exec`], [`exit`], [`wait`]: how they come and go
 //! - [`programs`]: those that the host asked to start
 //! - [`core`]: what a crashed program leaves
+//! - [`inspect`]: who may look into whose
 //! - [`elf`], [`load`], [`stack`]: from a file to a program that runs
 //! - `cpuid`: an instruction that is served like a system call
 //! - [`credentials`], [`limits`], [`usage`]: what a process may do, and has used; [`cpu_limit`],
@@ -35,6 +36,7 @@ pub mod exec;
 pub mod exit;
 pub mod group;
 pub mod groups;
+pub mod inspect;
 pub mod limits;
 pub mod load;
 pub mod memory_killer;

@@ -46,6 +46,11 @@ impl File for PidFile {
         Ok(Attr::anonymous(u64::from(self.process.pid()), Kind::Regular, 0o600))
     }
 
+    fn describe(&self) -> String {
+        let pid = if tree::find_process(self.process.pid()).is_some() { self.process.pid() as i32 } else { -1 };
+        alloc::format!("Pid:\t{pid}\nNSpid:\t{pid}\n")
+    }
+
     fn label(&self) -> String {
         String::from("anon_inode:[pidfd]")
     }

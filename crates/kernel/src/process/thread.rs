@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsiz
 use occlum_enclave::{host, vcpu};
 use spin::{Mutex, Once};
 
-use super::usage::Usage;
+use super::usage::{self, Usage};
 use super::{Credentials, Process};
 use crate::mm::AddressSpace;
 use crate::sched::timer;
@@ -122,6 +122,11 @@ pub struct ThreadState {
     pub(crate) no_new_privs: AtomicBool,
     pub(crate) timer_slack_ns: AtomicU64,
     minor_faults: AtomicU64,
+    /// System calls made; cycles they took, estimated. Only the thread itself writes.
+    calls: AtomicU32,
+    system_cycles: AtomicU64,
+    /// The largest user time told: it never shrinks, whatever the estimate says.
+    user_ns_told: AtomicU64,
     start_ns: u64,
 }
 
@@ -209,6 +214,9 @@ impl ThreadState {
             no_new_privs: AtomicBool::new(from.no_new_privs),
             timer_slack_ns: AtomicU64::new(from.timer_slack_ns),
             minor_faults: AtomicU64::new(0),
+            calls: AtomicU32::new(0),
+            system_cycles: AtomicU64::new(0),
+            user_ns_told: AtomicU64::new(0),
             start_ns: timer::now_ns(),
         }
     }
@@ -246,6 +254,14 @@ impl ThreadState {
     /// The thread that executes a program becomes the leader of its process.
     pub(super) fn set_tid(&self, tid: u32) {
         self.tid.store(tid, Ordering::Relaxed);
+    }
+
+    /// Where it runs or ran last.
+    pub fn last_vcpu(&self) -> usize {
+        match self.vcpu.load(Ordering::Relaxed) {
+            NOWHERE => 0,
+            vcpu => vcpu,
+        }
     }
 
     pub fn process(&self) -> &Arc<Process> {
@@ -355,12 +371,38 @@ impl ThreadState {
 
     /// Processor time used, nanoseconds.
     pub fn cpu_ns(&self) -> u64 {
-        super::usage::cycles_to_ns(self.task.get().map_or(0, sched::run::cycles))
+        usage::cycles_to_ns(self.cycles())
+    }
+
+    /// A system call begins. Gives the cycles used so far if this one is measured.
+    #[inline]
+    pub(super) fn begin_call(&self) -> Option<u64> {
+        let calls = self.calls.load(Ordering::Relaxed).wrapping_add(1);
+        self.calls.store(calls, Ordering::Relaxed);
+        calls.is_multiple_of(usage::SAMPLE).then(|| self.cycles())
+    }
+
+    /// A measured system call is over: it stands for those that were not.
+    #[cold]
+    pub(super) fn end_call(&self, begin: u64) {
+        let taken = self.cycles().saturating_sub(begin).saturating_mul(u64::from(usage::SAMPLE));
+        let before = self.system_cycles.load(Ordering::Relaxed);
+        self.system_cycles.store(before.saturating_add(taken), Ordering::Relaxed);
+    }
+
+    fn cycles(&self) -> u64 {
+        self.task.get().map_or(0, sched::run::cycles)
     }
 
     pub fn usage(&self) -> Usage {
+        let cpu_ns = self.cpu_ns();
+        let estimate = usage::cycles_to_ns(self.system_cycles.load(Ordering::Relaxed)).min(cpu_ns);
+        let user_ns = cpu_ns - estimate;
+        let user_ns = self.user_ns_told.fetch_max(user_ns, Ordering::Relaxed).max(user_ns).min(cpu_ns);
         Usage {
-            cpu_ns: self.cpu_ns(),
+            cpu_ns,
+            system_ns: cpu_ns - user_ns,
+            preemptions: self.task.get().map_or(0, sched::run::preemptions),
             minor_faults: self.minor_faults.load(Ordering::Relaxed),
             switches: self.task.get().map_or(0, sched::run::switches),
             ..Usage::default()

@@ -5,7 +5,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use occlum_abi::Errno;
 use spin::Mutex;
@@ -25,6 +25,7 @@ static TREE: Mutex<Tree> = Mutex::new(Tree::new());
 /// Threads that have not ended.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 static MAX_THREADS: AtomicUsize = AtomicUsize::new(1024);
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 struct Tree {
     threads: BTreeMap<u32, Arc<Thread>>,
@@ -113,6 +114,11 @@ pub(super) fn has_outside_parent(pgid: u32, ending: Option<u32>) -> bool {
     })
 }
 
+/// The children of a process, oldest first.
+pub fn children(pid: u32) -> Vec<u32> {
+    TREE.lock().nodes.get(&pid).map(|node| node.children.clone()).unwrap_or_default()
+}
+
 /// The groups of a process's children.
 pub(super) fn child_groups(pid: u32) -> Vec<u32> {
     let tree = TREE.lock();
@@ -152,6 +158,11 @@ pub fn last_id() -> u32 {
     TREE.lock().next_id.saturating_sub(1).max(INIT)
 }
 
+/// Processes and threads made since the start.
+pub fn made() -> u64 {
+    MADE.load(Ordering::Relaxed)
+}
+
 /// Takes an id that was chosen; EEXIST.
 pub(super) fn claim_id(id: u32) -> Result<u32> {
     let mut tree = TREE.lock();
@@ -168,7 +179,10 @@ pub(super) fn reserve_thread() -> Result<()> {
     let limit = max_threads();
     let claim = |count| (count < limit).then_some(count + 1);
     match THREADS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim) {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            MADE.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
         Err(_) => err(Errno::EAGAIN, "resource_limits.max_num_of_threads reached"),
     }
 }

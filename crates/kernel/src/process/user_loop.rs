@@ -94,7 +94,12 @@ fn prepare(thread: &mut Arc<Thread>, context: &mut UserContext, call: Option<Int
 #[inline]
 fn serve(thread: &Arc<Thread>, context: &mut UserContext) -> Option<Interrupted> {
     let number = context.regs.rax;
-    match syscall::dispatch(thread, context) {
+    let measured = thread.begin_call();
+    let restart = syscall::dispatch(thread, context);
+    if let Some(begin) = measured {
+        thread.end_call(begin);
+    }
+    match restart {
         Restart::Never => None,
         restart => Some(Interrupted { number, restart }),
     }

@@ -35,6 +35,7 @@ struct Slot {
     /// begun had it never waited. One word, so that others read it whole.
     cycles: AtomicU64,
     switches: AtomicU64,
+    preemptions: AtomicU64,
     /// What higher layers attach, by [`Local`].
     locals: [Mutex<Option<Arc<LocalData>>>; 2],
 }
@@ -92,6 +93,7 @@ fn new_slot(name: String) -> Box<Slot> {
         queued_at: AtomicU64::new(0),
         cycles: AtomicU64::new(0),
         switches: AtomicU64::new(0),
+        preemptions: AtomicU64::new(0),
         locals: [const { Mutex::new(None) }; 2],
     })
 }
@@ -180,6 +182,11 @@ pub fn cycles(task: &TaskRef) -> u64 {
 /// How often a task gave up its vCPU.
 pub fn switches(task: &TaskRef) -> u64 {
     slot(task).switches.load(Ordering::Relaxed)
+}
+
+/// How often its vCPU was taken away for another task.
+pub fn preemptions(task: &TaskRef) -> u64 {
+    slot(task).preemptions.load(Ordering::Relaxed)
 }
 
 /// Whether a task waits for an [`unpark`].
@@ -355,7 +362,12 @@ pub fn tick() {
     if is_alone && !(timer::is_armed() && PARKED_VCPUS.load(Ordering::Relaxed) == 0) {
         host::want_tick(false);
     }
+    let mine = current();
+    let before = switches(&mine);
     yield_now();
+    if switches(&mine) != before {
+        slot(&mine).preemptions.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// What each vCPU does when it has no task: look around, then sleep in the host.

@@ -25,6 +25,11 @@ impl Pending {
         self.set
     }
 
+    /// Records queued.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
     /// Adds a record. A classic signal that is pending already is left as it is. With more than
     /// `limit` records queued (RLIMIT_SIGPENDING) a classic signal loses its record, as in Linux, and
     /// a real-time one that was queued by a program is refused.

@@ -89,6 +89,10 @@ impl File for SignalFile {
         Ok(Attr::anonymous(0, Kind::Regular, 0o600))
     }
 
+    fn describe(&self) -> String {
+        alloc::format!("sigmask:\t{:016x}\n", self.set.lock().0)
+    }
+
     fn label(&self) -> String {
         String::from("anon_inode:[signalfd]")
     }

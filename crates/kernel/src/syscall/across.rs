@@ -7,7 +7,7 @@ use super::file::read_pieces;
 use super::{Arg, Call, Syscall};
 use crate::error::{Errno, Error, Result, err};
 use crate::mm::{self, AddressSpace};
-use crate::process::{Thread, pidfd, tree};
+use crate::process::{Thread, inspect, pidfd, tree};
 use crate::user::{self, UserAddr};
 use crate::vfs::table::OnExec;
 use crate::vfs::transfer::IoVec;
@@ -47,7 +47,7 @@ fn transfer(call: &Call<'_>, direction: Direction) -> Result<usize> {
     let total = |pieces: &[IoVec]| pieces.iter().map(|piece| piece.size).sum::<usize>();
     let mut left = total(&local).min(total(&remote));
     let target = find_thread(call.int(0))?;
-    super::identity::check_may_inspect(call.thread, &target)?;
+    inspect::check_may_inspect(call.thread, &target)?;
     let (mut here, mut there) = (Position::new(&local), Position::new(&remote));
     let mut buf = buffer(left.min(CHUNK))?;
     let mut done = 0;
@@ -131,7 +131,7 @@ fn sys_pidfd_getfd(call: &mut Call<'_>) -> Result<usize> {
     }
     let (process, _) = pidfd::process_of(call.thread, call.int(0))?;
     let target = process.main_thread().ok_or_else(tree::no_such_process)?;
-    super::identity::check_may_inspect(call.thread, &target)?;
+    inspect::check_may_inspect(call.thread, &target)?;
     let file = target.files().get(call.int(1))?;
     call.thread.files().insert(file, OnExec::Close).map(|fd| fd as usize)
 }
@@ -146,8 +146,8 @@ const KCMP_SYSVSEM: i32 = 6;
 
 fn sys_kcmp(call: &mut Call<'_>) -> Result<usize> {
     let (one, other) = (find_thread(call.int(0))?, find_thread(call.int(1))?);
-    super::identity::check_may_inspect(call.thread, &one)?;
-    super::identity::check_may_inspect(call.thread, &other)?;
+    inspect::check_may_inspect(call.thread, &one)?;
+    inspect::check_may_inspect(call.thread, &other)?;
     let same = |thread: &Arc<Thread>, index: usize| -> Result<usize> {
         Ok(match call.int(2) {
             KCMP_FILE => Arc::as_ptr(&thread.files().get(call.int(index))?) as usize,

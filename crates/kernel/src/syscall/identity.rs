@@ -280,23 +280,6 @@ fn sys_setgroups(call: &mut Call<'_>) -> Result<usize> {
     Ok(0)
 }
 
-/// EPERM unless `caller` may look into `target` (ptrace(2), "Ptrace access mode checking").
-pub(super) fn check_may_inspect(caller: &Thread, target: &Thread) -> Result<()> {
-    if Arc::ptr_eq(caller.process(), target.process()) {
-        return Ok(());
-    }
-    let (who, whom) = (caller.credentials(), target.credentials());
-    if who.has(Capability::SysPtrace) {
-        return Ok(());
-    }
-    let is_own = |ids: Ids, id: u32| ids.real == id && ids.effective == id && ids.saved == id;
-    let is_same = is_own(whom.user, who.user.fs) && is_own(whom.group, who.group.fs);
-    if is_same && target.process().is_dumpable() && whom.permitted & !who.permitted == 0 {
-        return Ok(());
-    }
-    err(Errno::EPERM, "another user's process")
-}
-
 const CAPABILITY_VERSION_1: u32 = 0x1998_0330;
 const CAPABILITY_VERSION_2: u32 = 0x2007_1026;
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;

@@ -17,9 +17,9 @@ use crate::user;
 pub(super) const CALLS: &[Syscall] = &[
     Syscall::full(97, "getrlimit", &[Arg::Int, Arg::Ptr], sys_getrlimit),
     Syscall::full(98, "getrusage", &[Arg::Int, Arg::Ptr], sys_getrusage)
-        .but("user and system time are not told apart; no block I/O counts"),
+        .but("the share of system time is estimated; no block I/O counts"),
     Syscall::full(100, "times", &[Arg::Ptr], sys_times)
-        .but("user and system time are not told apart"),
+        .but("the share of system time is estimated"),
     Syscall::full(160, "setrlimit", &[Arg::Int, Arg::Ptr], sys_setrlimit)
         .but(NOT_ENFORCED),
     Syscall::full(302, "prlimit64", &[Arg::Int, Arg::Int, Arg::Ptr, Arg::Ptr], sys_prlimit64)
@@ -130,7 +130,7 @@ pub(super) struct RUsage {
     _messages: [u64; 2],
     _signals: u64,
     voluntary_switches: u64,
-    _involuntary_switches: u64,
+    involuntary_switches: u64,
 }
 
 const _: () = assert!(size_of::<RUsage>() == 144);
@@ -138,11 +138,13 @@ const _: () = assert!(size_of::<RUsage>() == 144);
 impl From<&Usage> for RUsage {
     fn from(usage: &Usage) -> RUsage {
         RUsage {
-            user: TimeVal::from_ns(usage.cpu_ns),
+            user: TimeVal::from_ns(usage.user_ns()),
+            system: TimeVal::from_ns(usage.system_ns),
             max_rss_kib: usage.max_rss / 1024,
             minor_faults: usage.minor_faults,
             major_faults: usage.major_faults,
-            voluntary_switches: usage.switches,
+            voluntary_switches: usage.switches.saturating_sub(usage.preemptions),
+            involuntary_switches: usage.preemptions,
             ..RUsage::default()
         }
     }
@@ -170,9 +172,9 @@ fn sys_getrusage(call: &mut Call<'_>) -> Result<usize> {
 fn sys_times(call: &mut Call<'_>) -> Result<usize> {
     let process = call.thread.process();
     if !call.addr(0).is_null() {
-        let own = ns_to_ticks(process.cpu_ns());
-        let children = ns_to_ticks(process.children_usage().cpu_ns);
-        user::write(call.addr(0), &[own, 0, children, 0])?;
+        let (own, children) = (process.usage(), process.children_usage());
+        let times = [own.user_ns(), own.system_ns, children.user_ns(), children.system_ns];
+        user::write(call.addr(0), &times.map(ns_to_ticks))?;
     }
     Ok(ns_to_ticks(timer::now_ns()) as usize)
 }

@@ -15,7 +15,7 @@ use crate::process::wait::{
     WUNTRACED, Which,
 };
 use crate::process::credentials::Capability;
-use crate::process::{Thread, Work, exec, exit, pidfd, tree};
+use crate::process::{Thread, Work, exec, exit, inspect, pidfd, tree};
 use crate::signal::{SigInfo, Signal};
 use crate::user::{self, UserAddr};
 use crate::vfs::Path;
@@ -294,7 +294,7 @@ fn sys_get_robust_list(call: &mut Call<'_>) -> Result<usize> {
         0 => call.thread.robust_list.load(Ordering::Relaxed),
         tid => {
             let thread = tree::find_thread(tid).ok_or_else(tree::no_such_process)?;
-            super::identity::check_may_inspect(call.thread, &thread)?;
+            inspect::check_may_inspect(call.thread, &thread)?;
             thread.robust_list.load(Ordering::Relaxed)
         }
     };

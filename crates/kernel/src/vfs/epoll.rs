@@ -277,6 +277,19 @@ impl File for Epoll {
         Ok(Attr::anonymous(self.ino, Kind::Regular, 0o600))
     }
 
+    fn describe(&self) -> String {
+        let items: Vec<_> = self.items.lock().values().cloned().collect();
+        let mut text = String::new();
+        for item in items {
+            let interest = *item.interest.lock();
+            text += &alloc::format!(
+                "tfd: {:8} events: {:8x} data: {:16x} \n",
+                item.key.0, interest.events | (Events::ERR | Events::HUP).0, interest.data
+            );
+        }
+        text
+    }
+
     fn label(&self) -> String {
         String::from("anon_inode:[eventpoll]")
     }

@@ -1,5 +1,6 @@
 //! eventfd(2): a counter to wait for.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
@@ -69,6 +70,11 @@ impl EventFd {
 impl File for EventFd {
     fn attr(&self) -> Result<Attr> {
         Ok(Attr::anonymous(self.ino, Kind::Regular, 0o600))
+    }
+
+    fn describe(&self) -> String {
+        let is_semaphore = u32::from(self.take == Take::One);
+        format!("eventfd-count: {:16x}\neventfd-id: {}\neventfd-semaphore: {is_semaphore}\n", *self.count.lock(), self.ino)
     }
 
     fn label(&self) -> String {

@@ -30,6 +30,11 @@ pub trait File: Send + Sync + Any {
         String::from("anon_inode:[file]")
     }
 
+    /// Lines of its own in /proc/PID/fdinfo.
+    fn describe(&self) -> String {
+        String::new()
+    }
+
     /// The inode whose data this is, if it has one.
     fn inode(&self) -> Option<&InodeRef> {
         None

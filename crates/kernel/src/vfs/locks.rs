@@ -77,6 +77,12 @@ impl Lock {
     }
 }
 
+/// All locks, by file.
+pub fn all() -> Vec<(FileId, Lock)> {
+    let locks = LOCKS.lock();
+    locks.iter().flat_map(|(id, list)| list.iter().map(|lock| (*id, *lock))).collect()
+}
+
 /// The lock that stands in the way of `wanted`, if any (F_GETLK).
 pub fn conflict(file: &OpenFile, wanted: &Lock) -> Result<Option<Lock>> {
     let id = file_id(file)?;

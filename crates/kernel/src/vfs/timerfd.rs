@@ -1,5 +1,6 @@
 //! timerfd_create(2): a timer to wait for.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
@@ -142,6 +143,17 @@ impl State {
 impl File for TimerFd {
     fn attr(&self) -> Result<Attr> {
         Ok(Attr::anonymous(self.ino, Kind::Regular, 0o600))
+    }
+
+    fn describe(&self) -> String {
+        let (value, interval) = (self.get().value_ns, self.get().interval_ns);
+        let clock = if self.base == Base::Realtime { 0 } else { 1 };
+        let pair = |ns: u64| format!("({}, {})", ns / 1_000_000_000, ns % 1_000_000_000);
+        format!(
+            "clockid: {clock}\nticks: 0\nsettime flags: 00\nit_value: {}\nit_interval: {}\n",
+            pair(value),
+            pair(interval)
+        )
     }
 
     fn label(&self) -> String {

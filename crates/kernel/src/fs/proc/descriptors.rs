@@ -47,5 +47,6 @@ pub fn info(scope: Scope, fd: i32) -> Result<String> {
     let mount = file.path().map_or(0, |path| path.mount.id);
     let offset = if file.file().is_seekable() { file.offset() } else { 0 };
     let ino = file.file().attr()?.ino;
-    Ok(format!("pos:\t{offset}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{ino}\n"))
+    let rest = file.file().describe();
+    Ok(format!("pos:\t{offset}\nflags:\t0{flags:o}\nmnt_id:\t{mount}\nino:\t{ino}\n{rest}"))
 }

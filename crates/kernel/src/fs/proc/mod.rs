@@ -5,10 +5,15 @@
 //!
 //! - [`system`]: files about the whole system, /proc/sys among them
 //! - [`process`]: files about one process or thread
+//!   ([`stat`]: in numbers; [`maps`]: its memory)
+//! - [`sysfs`]: /sys, made of the same
 //! - [`descriptors`]: fd/ and fdinfo/
 
 mod descriptors;
+mod maps;
 mod process;
+mod stat;
+pub mod sysfs;
 mod system;
 
 use alloc::format;
@@ -16,6 +21,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Errno, Error, Result, err};
 use crate::process as processes;
@@ -262,7 +268,7 @@ impl Inode for ProcInode {
         } else {
             None
         };
-        Ok(Some(Arc::new(ProcFile { inode: self.clone(), shown: self, text: SpinLock::new(text.map(Arc::new)) })))
+        Ok(Some(Arc::new(ProcFile { inode: self.clone(), shown: self, text: SpinLock::new(text.map(Arc::new)), is_fresh: AtomicBool::new(true) })))
     }
 
     fn resize(&self, _size: u64) -> Result<()> {
@@ -315,6 +321,8 @@ struct ProcFile {
     inode: Arc<ProcInode>,
     shown: InodeRef,
     text: SpinLock<Option<Arc<Vec<u8>>>>,
+    /// Nothing of the text was read yet.
+    is_fresh: AtomicBool,
 }
 
 impl ProcFile {
@@ -345,13 +353,16 @@ impl File for ProcFile {
     }
 
     fn read(&self, offset: u64, sink: &mut Sink<'_>, _wait: Wait) -> Result<()> {
-        // Reading from the start again shows the present.
-        if offset == 0 && sink.done() == 0 {
+        // Reading from the start again shows the present. A copy that paused before its first byte goes on with
+        // what was made for it: making it anew could pause it for ever.
+        if offset == 0 && sink.done() == 0 && !self.is_fresh.swap(true, Ordering::Relaxed) {
             *self.text.lock() = None;
         }
         let text = self.text()?;
         let start = usize::try_from(offset).map_or(text.len(), |offset| offset.min(text.len()));
-        sink.put(&text[start..]);
+        if sink.put(&text[start..]) > 0 || text.is_empty() {
+            self.is_fresh.store(false, Ordering::Relaxed);
+        }
         Ok(())
     }
 

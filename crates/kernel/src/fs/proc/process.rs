@@ -3,16 +3,15 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
-use super::{Content, Node, Scope, descriptors, number, system};
+use super::{Content, Node, Scope, descriptors, maps, number, stat, system};
 use crate::error::{Errno, Error, Result, err};
-use crate::mm::{Mapping, Prot};
+use crate::mm;
 use crate::process::credentials::Capability;
-use crate::process::{self, Thread, usage};
+use crate::process::{self, Thread, inspect};
 use crate::user::{self, UserAddr};
 use crate::vfs::inode::{Kind, Link};
 use crate::vfs::{FsContext, Identity, walk};
@@ -24,6 +23,10 @@ pub struct Entry {
     what: What,
     /// Absent below `task/TID`.
     is_process_only: bool,
+    /// Only below `task/TID`.
+    is_thread_only: bool,
+    /// For those who may look into the process (ptrace(2)).
+    is_guarded: bool,
 }
 
 enum What {
@@ -42,58 +45,87 @@ enum Listing {
 }
 
 const fn text(name: &'static str, make: fn(&Thread) -> Result<Vec<u8>>) -> Entry {
-    Entry { name, mode: 0o444, what: What::Text(make), is_process_only: false }
+    Entry { name, mode: 0o444, what: What::Text(make), is_process_only: false, is_thread_only: false, is_guarded: false }
 }
 
 const fn link(name: &'static str, target: fn(&Thread) -> Result<Link>) -> Entry {
-    Entry { name, mode: 0o777, what: What::Link(target), is_process_only: false }
+    Entry { name, mode: 0o777, what: What::Link(target), is_process_only: false, is_thread_only: false, is_guarded: false }
 }
 
 const fn directory(name: &'static str, mode: u32, listing: Listing) -> Entry {
-    Entry { name, mode, what: What::Directory(listing), is_process_only: false }
+    Entry { name, mode, what: What::Directory(listing), is_process_only: false, is_thread_only: false, is_guarded: false }
 }
 
 impl Entry {
     const fn writable(self) -> Entry {
         Entry { mode: 0o644, ..self }
     }
+
+    const fn of_owner(self) -> Entry {
+        Entry { mode: 0o400, is_guarded: true, ..self }
+    }
+
+    const fn of_owner_but_shown(self) -> Entry {
+        Entry { is_guarded: true, ..self }
+    }
 }
 
-static ENTRIES: [Entry; 29] = [
-    text("auxv", auxv),
+static ENTRIES: [Entry; 45] = [
+    text("auxv", auxv).of_owner(),
+    text("autogroup", |_| line("/autogroup-1 nice 0")),
     text("cgroup", |_| line("0::/")),
     text("cmdline", |thread| user_range(thread, thread.process().program().args)),
     text("comm", comm).writable(),
+    text("coredump_filter", |_| line("00000033")),
+    text("cpuset", |_| line("/")),
     link("cwd", |thread| Ok(Link::Object(thread.fs().cwd()))),
-    text("environ", |thread| user_range(thread, thread.process().program().env)),
+    text("environ", |thread| user_range(thread, thread.process().program().env)).of_owner(),
     link("exe", exe),
     directory("fd", 0o500, Listing::Descriptors),
     directory("fdinfo", 0o555, Listing::DescriptorInfo),
-    text("io", io),
+    text("gid_map", |_| line(ALL_IDS)),
+    text("io", io).of_owner(),
     text("limits", limits),
     text("loginuid", |_| Ok(b"4294967295".to_vec())),
-    text("maps", maps),
+    text("maps", maps::maps).of_owner_but_shown(),
     text("mountinfo", |_| Ok(system::mount_info().into_bytes())),
     text("mounts", |_| Ok(system::mounts().into_bytes())),
     directory("net", 0o555, Listing::Net),
+    text("numa_maps", maps::numa_maps).of_owner_but_shown(),
     text("oom_adj", |thread| line(&format!("{}", oom_adjust(thread) * 17 / 1000))).writable(),
     text("oom_score", |_| line("0")),
     text("oom_score_adj", |thread| line(&format!("{}", oom_adjust(thread)))).writable(),
-    text("personality", |_| line("00000000")),
+    text("personality", |thread| line(&format!("{:08x}", thread.process().personality.load(Ordering::Relaxed))))
+        .of_owner(),
+    text("projid_map", |_| line(ALL_IDS)),
     link("root", |thread| Ok(Link::Object(thread.fs().root()))),
     text("sched", comm),
-    text("schedstat", |thread| line(&format!("{} 0 0", thread.cpu_ns()))),
+    text("schedstat", |thread| line(&format!("{} 0 {}", thread.cpu_ns(), thread.usage().switches))),
+    text("sessionid", |_| Ok(b"4294967295".to_vec())),
     text("setgroups", |_| line("allow")),
-    text("smaps", smaps),
-    text("stat", stat),
-    text("statm", statm),
-    text("status", status),
+    text("smaps", maps::smaps).of_owner_but_shown(),
+    text("smaps_rollup", maps::smaps_rollup).of_owner_but_shown(),
+    text("stack", |_| Ok(Vec::new())).of_owner(),
+    text("stat", |thread| stat::stat(thread.process(), Some(thread))),
+    text("statm", stat::statm),
+    text("status", |thread| stat::status(thread.process(), Some(thread))),
+    text("syscall", |_| line("running")).of_owner(),
+    text("timens_offsets", |_| line("monotonic           0         0\nboottime            0         0")),
+    text("timers", |_| Ok(Vec::new())),
+    text("timerslack_ns", |thread| line(&format!("{}", thread.timer_slack_ns.load(Ordering::Relaxed)))),
+    text("uid_map", |_| line(ALL_IDS)),
+    text("wchan", |_| Ok(b"0".to_vec())),
+    Entry { is_thread_only: true, ..text("children", children) },
     Entry { is_process_only: true, ..directory("task", 0o555, Listing::Tasks) },
 ];
 
+/// One user namespace: every id is itself.
+const ALL_IDS: &str = "         0          0 4294967295";
+
 /// The entries of a directory of `scope`.
 pub fn entries(scope: Scope) -> impl Iterator<Item = &'static Entry> {
-    ENTRIES.iter().filter(move |entry| !(scope.is_thread && entry.is_process_only))
+    let is_thread = scope.is_thread;
+    ENTRIES.iter().filter(move |entry| !(if is_thread { entry.is_process_only } else { entry.is_thread_only }))
 }
 
 pub fn find(scope: Scope, name: &[u8]) -> Option<&'static Entry> {
@@ -115,11 +147,29 @@ impl Entry {
     }
 
     pub fn content(&self, scope: Scope) -> Result<Content> {
-        let thread = scope.thread()?;
+        let Ok(thread) = scope.thread() else { return self.of_zombie(scope) };
+        let is_link = matches!(self.what, What::Link(_));
+        if is_link || self.is_guarded {
+            check_may_look(&thread)?;
+        }
         match self.what {
             What::Text(make) => Ok(Content::Text(make(&thread)?)),
             What::Link(target) => Ok(Content::Link(target(&thread)?)),
             What::Directory(_) => Ok(Content::Directory),
+        }
+    }
+
+    /// What is left to say of a process that has ended and was not waited for.
+    fn of_zombie(&self, scope: Scope) -> Result<Content> {
+        let process = process::find_process(scope.pid).filter(|_| !scope.is_thread);
+        let Some(process) = process else { return err(Errno::ESRCH, "the process has ended") };
+        match self.name {
+            "stat" => Ok(Content::Text(stat::stat(&process, None)?)),
+            "status" => Ok(Content::Text(stat::status(&process, None)?)),
+            "comm" => Ok(Content::Text(line(&stat::name_of(&process.name()))?)),
+            "cmdline" | "environ" | "maps" | "smaps" => Ok(Content::Text(Vec::new())),
+            "statm" => Ok(Content::Text(line("0 0 0 0 0 0 0")?)),
+            _ => err(Errno::ESRCH, "the process has ended"),
         }
     }
 
@@ -209,19 +259,29 @@ fn line(text: &str) -> Result<Vec<u8>> {
     Ok(format!("{text}\n").into_bytes())
 }
 
-/// `comm` without its padding.
-fn name_of(thread: &Thread) -> String {
-    let name = thread.name();
-    let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-    String::from_utf8_lossy(&name[..end]).into_owned()
-}
-
 fn comm(thread: &Thread) -> Result<Vec<u8>> {
-    line(&name_of(thread))
+    line(&stat::name_of(&thread.name()))
 }
 
-/// Bytes of the process's memory; empty if they are another process's, which the kernel reads only as
-/// that process.
+/// EACCES for another user's process.
+fn check_may_look(target: &Thread) -> Result<()> {
+    let Some(me) = process::current() else { return Ok(()) };
+    inspect::check_may_inspect(&me, target).map_err(|_| Error::new(Errno::EACCES, "another user's process"))
+}
+
+/// The ids of the children a thread's process has, as CONFIG_PROC_CHILDREN shows them.
+fn children(thread: &Thread) -> Result<Vec<u8>> {
+    let process = thread.process();
+    let mut text = String::new();
+    if thread.tid() == process.pid() {
+        for child in process::tree::children(process.pid()) {
+            let _ = write!(text, "{child} ");
+        }
+    }
+    Ok(text.into_bytes())
+}
+
+/// Bytes of the process's memory; empty if it is about to end.
 fn user_range(thread: &Thread, (start, end): (usize, usize)) -> Result<Vec<u8>> {
     /// Arguments and environment beyond this are cut.
     const MAX: usize = 2 << 20;
@@ -229,8 +289,12 @@ fn user_range(thread: &Thread, (start, end): (usize, usize)) -> Result<Vec<u8>> 
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(size).map_err(|_| Error::new(Errno::ENOMEM, "contents"))?;
     bytes.resize(size, 0);
-    // All processes live in one address space, each at its own addresses.
-    if thread.process().is_ending() || user::read_bytes(UserAddr(start), &mut bytes).is_err() {
+    let is_own = process::current().is_some_and(|me| Arc::ptr_eq(me.space(), thread.space()));
+    let read = match is_own {
+        true => user::read_bytes(UserAddr(start), &mut bytes),
+        false => mm::within(thread.space(), || user::read_bytes(UserAddr(start), &mut bytes)),
+    };
+    if thread.process().is_ending() || read.is_err() {
         bytes.clear();
     }
     Ok(bytes)
@@ -250,216 +314,6 @@ fn exe(thread: &Thread) -> Result<Link> {
 
 fn io(_: &Thread) -> Result<Vec<u8>> {
     Ok(b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n".to_vec())
-}
-
-fn all_mappings(thread: &Thread) -> Vec<Mapping> {
-    let mut all = vec![];
-    thread.space().for_each_mapping(|mapping| all.push(mapping.clone()));
-    all
-}
-
-fn append_mapping(text: &mut String, mapping: &Mapping) {
-    let bit = |prot, letter| if mapping.prot.contains(prot) { letter } else { '-' };
-    let start = text.len();
-    let _ = write!(
-        text,
-        "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {} ",
-        mapping.start,
-        mapping.end,
-        bit(Prot::READ, 'r'),
-        bit(Prot::WRITE, 'w'),
-        bit(Prot::EXEC, 'x'),
-        if mapping.is_shared { 's' } else { 'p' },
-        mapping.offset,
-        mapping.file.dev >> 8,
-        mapping.file.dev & 0xff,
-        mapping.file.ino,
-    );
-    if !mapping.name.is_empty() {
-        // Linux puts names in column 73.
-        while text.len() - start < 73 {
-            text.push(' ');
-        }
-        text.push_str(&mapping.name);
-    }
-    text.push('\n');
-}
-
-fn maps(thread: &Thread) -> Result<Vec<u8>> {
-    let mut text = String::new();
-    all_mappings(thread).iter().for_each(|mapping| append_mapping(&mut text, mapping));
-    Ok(text.into_bytes())
-}
-
-fn smaps(thread: &Thread) -> Result<Vec<u8>> {
-    let mut text = String::new();
-    for mapping in all_mappings(thread) {
-        append_mapping(&mut text, &mapping);
-        let resident = mapping.resident / 1024;
-        let _ = write!(
-            text,
-            "Size:           {:>8} kB\nKernelPageSize: {:>8} kB\nMMUPageSize:    {:>8} kB\n\
-             Rss:            {resident:>8} kB\nPss:            {resident:>8} kB\n\
-             Private_Dirty:  {resident:>8} kB\nSwap:           {:>8} kB\n",
-            (mapping.end - mapping.start) / 1024, 4, 4, 0,
-        );
-    }
-    Ok(text.into_bytes())
-}
-
-fn state_of(thread: &Thread) -> (char, &'static str) {
-    if thread.process().signals().lock().stop.is_some() {
-        ('T', "stopped")
-    } else if thread.is_sleeping() {
-        ('S', "sleeping")
-    } else {
-        ('R', "running")
-    }
-}
-
-/// /proc/PID/stat: 52 numbers, proc_pid_stat(5).
-fn stat(thread: &Thread) -> Result<Vec<u8>> {
-    let process = thread.process();
-    let space = thread.space().usage();
-    let used = process.usage();
-    let children = process.children_usage();
-    let program = process.program();
-    let mut text = format!("{} ({}) {} ", thread.tid(), name_of(thread), state_of(thread).0);
-    let fields: [u64; 49] = [
-        process.ppid().into(),
-        process.pgid().into(),
-        process.sid().into(),
-        0, // no controlling terminal
-        u64::MAX,
-        0,
-        used.minor_faults,
-        children.minor_faults,
-        used.major_faults,
-        children.major_faults,
-        usage::ns_to_ticks(used.cpu_ns),
-        0,
-        usage::ns_to_ticks(children.cpu_ns),
-        0,
-        20,
-        0,
-        process.thread_count() as u64,
-        0,
-        usage::ns_to_ticks(process.start_ns()),
-        space.mapped as u64,
-        (space.resident / 4096) as u64,
-        u64::MAX,
-        0,
-        0,
-        program.stack as u64,
-        0,
-        0,
-        0,
-        thread.signals().blocked().0 & 0x7fff_ffff,
-        0,
-        0,
-        0,
-        0,
-        0,
-        17, // SIGCHLD
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        program.args.0 as u64,
-        program.args.1 as u64,
-        program.env.0 as u64,
-        program.env.1 as u64,
-        0,
-    ];
-    for (index, field) in fields.iter().enumerate() {
-        // tpgid is the only one shown as a negative number.
-        let _ = if index == 4 { write!(text, "-1 ") } else { write!(text, "{field} ") };
-    }
-    text.pop();
-    line(&text)
-}
-
-fn statm(thread: &Thread) -> Result<Vec<u8>> {
-    let space = thread.space().usage();
-    let pages = |bytes: usize| bytes / 4096;
-    line(&format!(
-        "{} {} 0 {} 0 {} 0",
-        pages(space.mapped),
-        pages(space.resident),
-        pages(space.text),
-        pages(space.data + space.stack),
-    ))
-}
-
-fn status(thread: &Thread) -> Result<Vec<u8>> {
-    let process = thread.process();
-    let credentials = thread.credentials();
-    let (letter, word) = state_of(thread);
-    let space = thread.space().usage();
-    let ids = |ids: crate::process::credentials::Ids| {
-        format!("{}\t{}\t{}\t{}", ids.real, ids.effective, ids.saved, ids.fs)
-    };
-    let groups: String = credentials.groups.iter().map(|group| format!("{group} ")).collect();
-    let kib = |bytes: usize| format!("{:>8} kB", bytes / 1024);
-    let mut text = String::new();
-    let rows = [
-        ("Name", name_of(thread)),
-        ("Umask", format!("{:04o}", thread.fs().umask())),
-        ("State", format!("{letter} ({word})")),
-        ("Tgid", format!("{}", process.pid())),
-        ("Ngid", String::from("0")),
-        ("Pid", format!("{}", thread.tid())),
-        ("PPid", format!("{}", process.ppid())),
-        ("TracerPid", String::from("0")),
-        ("Uid", ids(credentials.user)),
-        ("Gid", ids(credentials.group)),
-        ("FDSize", format!("{}", thread.files().capacity())),
-        ("Groups", groups),
-        ("VmPeak", kib(space.mapped)),
-        ("VmSize", kib(space.mapped)),
-        ("VmLck", kib(space.locked)),
-        ("VmPin", kib(0)),
-        ("VmHWM", kib(space.resident)),
-        ("VmRSS", kib(space.resident)),
-        ("RssAnon", kib(space.resident)),
-        ("RssFile", kib(0)),
-        ("RssShmem", kib(0)),
-        ("VmData", kib(space.data)),
-        ("VmStk", kib(space.stack)),
-        ("VmExe", kib(space.text)),
-        ("VmLib", kib(0)),
-        ("VmPTE", kib(0)),
-        ("VmSwap", kib(0)),
-        ("Threads", format!("{}", process.thread_count())),
-        ("SigBlk", format!("{:016x}", thread.signals().blocked().0)),
-        ("CapInh", format!("{:016x}", credentials.inheritable)),
-        ("CapPrm", format!("{:016x}", credentials.permitted)),
-        ("CapEff", format!("{:016x}", credentials.effective)),
-        ("CapBnd", format!("{:016x}", credentials.bounding)),
-        ("CapAmb", format!("{:016x}", credentials.ambient)),
-        ("NoNewPrivs", String::from("0")),
-        ("Seccomp", String::from("0")),
-        ("Cpus_allowed", format!("{:x}", (1u64 << occlum_enclave::vcpu::count().min(63)) - 1)),
-        ("Cpus_allowed_list", cpu_list()),
-        ("voluntary_ctxt_switches", format!("{}", thread.usage().switches)),
-        ("nonvoluntary_ctxt_switches", String::from("0")),
-    ];
-    for (name, value) in rows {
-        let _ = writeln!(text, "{name}:\t{value}");
-    }
-    Ok(text.into_bytes())
-}
-
-fn cpu_list() -> String {
-    match occlum_enclave::vcpu::count() {
-        1 => String::from("0"),
-        count => format!("0-{}", count - 1),
-    }
 }
 
 /// Name, unit, as in /proc/PID/limits; the position is the number of the resource.

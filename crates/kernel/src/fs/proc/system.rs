@@ -18,7 +18,7 @@ use crate::random;
 use crate::sched::{self, load};
 use crate::vfs::inode::{Kind, Link};
 use crate::fs::options;
-use crate::vfs::{Mount, mounts, pipe, table};
+use crate::vfs::{self, Mount, mounts, pipe, table};
 
 /// One name below /proc that belongs to no process.
 pub struct Entry {
@@ -35,11 +35,11 @@ enum What {
     Directory(&'static [Entry]),
 }
 
-const fn text(name: &'static str, make: fn() -> String) -> Entry {
+pub(super) const fn text(name: &'static str, make: fn() -> String) -> Entry {
     Entry { name, mode: 0o444, what: What::Text(make) }
 }
 
-const fn fixed(name: &'static str, value: &'static str) -> Entry {
+pub(super) const fn fixed(name: &'static str, value: &'static str) -> Entry {
     Entry { name, mode: 0o444, what: What::Fixed(value) }
 }
 
@@ -47,12 +47,12 @@ const fn link(name: &'static str, target: fn() -> String) -> Entry {
     Entry { name, mode: 0o777, what: What::Link(target) }
 }
 
-const fn directory(name: &'static str, entries: &'static [Entry]) -> Entry {
+pub(super) const fn directory(name: &'static str, entries: &'static [Entry]) -> Entry {
     Entry { name, mode: 0o555, what: What::Directory(entries) }
 }
 
 
-pub static ROOT: [Entry; 16] = [
+pub static ROOT: [Entry; 25] = [
     text("cmdline", || String::from("occlum\n")),
     text("cpuinfo", cpuinfo),
     text("devices", || String::from("Character devices:\n  1 mem\n  5 /dev/tty\n\nBlock devices:\n")),
@@ -69,6 +69,15 @@ pub static ROOT: [Entry; 16] = [
     link("self", || format!("{}", current_ids().0)),
     link("thread-self", || format!("{0}/task/{1}", current_ids().0, current_ids().1)),
     directory("sys", &SYS),
+    fixed("cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled"),
+    text("consoles", String::new),
+    text("diskstats", String::new),
+    text("execdomains", || String::from("0-0\tLinux           \t[kernel]\n")),
+    text("interrupts", String::new),
+    text("locks", locks),
+    text("misc", String::new),
+    text("modules", String::new),
+    text("partitions", || String::from("major minor  #blocks  name\n\n")),
 ];
 
 static SYS: [Entry; 4] = [
@@ -78,7 +87,7 @@ static SYS: [Entry; 4] = [
     directory("vm", &SYS_VM),
 ];
 
-static SYS_FS: [Entry; 8] = [
+static SYS_FS: [Entry; 13] = [
     text("file-max", || format!("{}\n", i64::MAX)),
     fixed("file-nr", "0\t0\t9223372036854775807"),
     text("nr_open", || format!("{}\n", table::MAX_LIMIT)),
@@ -87,6 +96,11 @@ static SYS_FS: [Entry; 8] = [
     fixed("protected_hardlinks", "0"),
     fixed("protected_symlinks", "0"),
     directory("inotify", &SYS_FS_INOTIFY),
+    fixed("aio-max-nr", "65536"),
+    fixed("aio-nr", "0"),
+    directory("mqueue", &SYS_FS_MQUEUE),
+    fixed("overflowgid", "65534"),
+    fixed("overflowuid", "65534"),
 ];
 
 static SYS_FS_INOTIFY: [Entry; 3] = [
@@ -95,7 +109,7 @@ static SYS_FS_INOTIFY: [Entry; 3] = [
     fixed("max_user_watches", "65536"),
 ];
 
-static SYS_KERNEL: [Entry; 19] = [
+static SYS_KERNEL: [Entry; 35] = [
     fixed("cap_last_cap", "40"),
     fixed("core_pattern", "core"),
     fixed("core_uses_pid", "0"),
@@ -115,6 +129,32 @@ static SYS_KERNEL: [Entry; 19] = [
     fixed("tainted", "0"),
     text("threads-max", || format!("{}\n", process::tree::max_threads())),
     fixed("version", VERSION),
+    fixed("dmesg_restrict", "1"),
+    fixed("kptr_restrict", "1"),
+    fixed("modules_disabled", "1"),
+    fixed("msgmnb", "16384"),
+    fixed("msgmni", "32000"),
+    text("ns_last_pid", || format!("{}\n", process::tree::last_id())),
+    fixed("panic", "0"),
+    fixed("printk", "4\t4\t1\t7"),
+    directory("pty", &SYS_KERNEL_PTY),
+    fixed("sched_child_runs_first", "0"),
+    fixed("sched_rr_timeslice_ms", "100"),
+    fixed("sem", "32000\t1024000000\t500\t32000"),
+    fixed("shmall", "18446744073692774399"),
+    fixed("shmmax", "18446744073692774399"),
+    fixed("shmmni", "4096"),
+    fixed("unprivileged_bpf_disabled", "2"),
+];
+
+static SYS_KERNEL_PTY: [Entry; 2] = [fixed("max", "4096"), fixed("nr", "0")];
+
+static SYS_FS_MQUEUE: [Entry; 5] = [
+    fixed("msg_default", "10"),
+    fixed("msg_max", "10"),
+    fixed("msgsize_default", "8192"),
+    fixed("msgsize_max", "8192"),
+    fixed("queues_max", "256"),
 ];
 
 static SYS_KERNEL_RANDOM: [Entry; 4] = [
@@ -191,9 +231,13 @@ fn version() -> String {
 }
 
 fn uptime() -> String {
-    let ns = time::monotonic_ns();
-    let (s, hundredths) = (ns / 1_000_000_000, ns / 10_000_000 % 100);
-    format!("{s}.{hundredths:02} {s}.{hundredths:02}\n")
+    let shown = |ns: u64| format!("{}.{:02}", ns / 1_000_000_000, ns / 10_000_000 % 100);
+    format!("{} {}\n", shown(time::monotonic_ns()), shown(idle_ns()))
+}
+
+/// Time that vCPUs spent without a task of a program.
+fn idle_ns() -> u64 {
+    (time::monotonic_ns() * vcpu::count() as u64).saturating_sub(process::usage::of_all().cpu_ns)
 }
 
 fn loadavg() -> String {
@@ -265,19 +309,51 @@ fn cpuinfo() -> String {
     text
 }
 
+/// Which vCPU did what is not known: each is shown with its share.
 fn stat() -> String {
-    let ticks = time::monotonic_ns() / 10_000_000;
-    let mut text = format!("cpu  {ticks} 0 0 0 0 0 0 0 0 0\n");
-    for index in 0..vcpu::count() {
-        let _ = writeln!(text, "cpu{index} {} 0 0 0 0 0 0 0 0 0", ticks / vcpu::count().max(1) as u64);
+    let used = process::usage::of_all();
+    let count = vcpu::count().max(1) as u64;
+    let shown = |part: u64| {
+        let ticks = |ns: u64| process::usage::ns_to_ticks(ns / part);
+        format!("{} 0 {} {} 0 0 0 0 0 0", ticks(used.user_ns()), ticks(used.system_ns), ticks(idle_ns()))
+    };
+    let mut text = format!("cpu  {}\n", shown(1));
+    for index in 0..count {
+        let _ = writeln!(text, "cpu{index} {}", shown(count));
     }
     let boot_s = time::realtime_ns().saturating_sub(time::monotonic_ns()) / 1_000_000_000;
-    let processes: Vec<_> = process::processes();
     let _ = write!(
         text,
-        "intr 0\nctxt 0\nbtime {boot_s}\nprocesses {count}\nprocs_running 1\nprocs_blocked 0\n",
-        count = processes.len(),
+        "intr 0\nctxt {}\nbtime {boot_s}\nprocesses {}\nprocs_running {}\nprocs_blocked 0\n",
+        used.switches,
+        process::tree::made(),
+        sched::run::active_tasks() + 1,
     );
+    text
+}
+
+/// Record locks, proc_locks(5).
+fn locks() -> String {
+    let mut text = String::new();
+    for (number, ((dev, ino), lock)) in (1..).zip(vfs::locks::all()) {
+        let family = match (lock.family, lock.owner) {
+            (vfs::locks::Family::Flock, _) => "FLOCK ",
+            (_, vfs::locks::Owner::Open(_)) => "OFDLCK",
+            _ => "POSIX ",
+        };
+        let mode = if lock.mode == vfs::locks::Mode::Shared { "READ " } else { "WRITE" };
+        let pid = match lock.owner {
+            vfs::locks::Owner::Process { pid, .. } => i64::from(pid),
+            vfs::locks::Owner::Open(_) => -1,
+        };
+        let end = if lock.end == u64::MAX { String::from("EOF") } else { format!("{}", lock.end - 1) };
+        let (major, minor) = (dev >> 8 & 0xfff, dev & 0xff);
+        let _ = writeln!(
+            text,
+            "{number}: {family} ADVISORY  {mode} {pid} {major:02x}:{minor:02x}:{ino} {} {end}",
+            lock.start
+        );
+    }
     text
 }
 

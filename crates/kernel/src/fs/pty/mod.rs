@@ -19,7 +19,7 @@ pub mod devpts;
 mod discipline;
 mod ends;
 pub mod job;
-mod pair;
+pub mod pair;
 mod termios;
 
 use crate::vfs::special::{self, makedev};
