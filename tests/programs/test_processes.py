@@ -49,7 +49,7 @@ def compiler_parts() -> list[Path]:
     found = subprocess.run(["gcc", "-print-libgcc-file-name"], capture_output=True, text=True, check=True)
     directory = Path(found.stdout.strip()).parent
     words = subprocess.run(
-        ["gcc", "-M", "-include", "stdio.h", "-xc", "/dev/null"], capture_output=True, text=True, check=True
+        ["gcc", "-M", "-O1", "-include", "stdio.h", "-xc", "/dev/null"], capture_output=True, text=True, check=True
     ).stdout.split()
     headers = [Path(word) for word in words if word.startswith("/usr/include")]
     return [directory, *headers, *(LIBRARIES / name for name in LINKED)]

@@ -210,7 +210,8 @@ impl Inode for ProcInode {
                 None => system::ROOT.iter().find(|entry| entry.name.as_bytes() == name).map(Node::System),
             },
             Node::System(entry) => {
-                entry.children().iter().find(|entry| entry.name.as_bytes() == name).map(Node::System)
+                let is_meant = |entry: &&system::Entry| entry.name.as_bytes() == name && sysfs::is_there(entry);
+                entry.children().iter().find(is_meant).map(Node::System)
             }
             Node::Process(scope) => process::find(*scope, name).map(|entry| Node::Entry(*scope, entry)),
             Node::Entry(scope, entry) => entry.lookup(*scope, name),
@@ -290,7 +291,9 @@ impl ProcInode {
                 }
                 Ok(names)
             }
-            Node::System(entry) => Ok(entry.children().iter().map(named).collect()),
+            Node::System(entry) => {
+                Ok(entry.children().iter().filter(|entry| sysfs::is_there(entry)).map(named).collect())
+            }
             Node::Process(scope) => {
                 let entries = process::entries(*scope);
                 Ok(entries.map(|entry| (String::from(entry.name), Node::Entry(*scope, entry))).collect())

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
+use occlum_abi::layout::MAX_VCPUS;
 use occlum_enclave::vcpu;
 
 use super::system::{Entry, directory, fixed, text};
@@ -49,14 +50,35 @@ static FS: [Entry; 1] = [directory("cgroup", &[])];
 static DEVICES: [Entry; 1] = [directory("system", &SYSTEM)];
 static SYSTEM: [Entry; 2] = [directory("cpu", &CPU), directory("node", &NODE)];
 
-static CPU: [Entry; 6] = [
-    text("kernel_max", || format!("{}\n", occlum_abi::layout::MAX_VCPUS - 1)),
+static CPU: [Entry; 6 + MAX_VCPUS] = [
+    text("kernel_max", || format!("{}\n", MAX_VCPUS - 1)),
     fixed("offline", ""),
     text("online", cpus),
     text("possible", cpus),
     text("present", cpus),
     fixed("isolated", ""),
+    cpu("cpu0"), cpu("cpu1"), cpu("cpu2"), cpu("cpu3"), cpu("cpu4"), cpu("cpu5"), cpu("cpu6"), cpu("cpu7"),
+    cpu("cpu8"), cpu("cpu9"), cpu("cpu10"), cpu("cpu11"), cpu("cpu12"), cpu("cpu13"), cpu("cpu14"), cpu("cpu15"),
+    cpu("cpu16"), cpu("cpu17"), cpu("cpu18"), cpu("cpu19"), cpu("cpu20"), cpu("cpu21"), cpu("cpu22"), cpu("cpu23"),
+    cpu("cpu24"), cpu("cpu25"), cpu("cpu26"), cpu("cpu27"), cpu("cpu28"), cpu("cpu29"), cpu("cpu30"), cpu("cpu31"),
+    cpu("cpu32"), cpu("cpu33"), cpu("cpu34"), cpu("cpu35"), cpu("cpu36"), cpu("cpu37"), cpu("cpu38"), cpu("cpu39"),
+    cpu("cpu40"), cpu("cpu41"), cpu("cpu42"), cpu("cpu43"), cpu("cpu44"), cpu("cpu45"), cpu("cpu46"), cpu("cpu47"),
+    cpu("cpu48"), cpu("cpu49"), cpu("cpu50"), cpu("cpu51"), cpu("cpu52"), cpu("cpu53"), cpu("cpu54"), cpu("cpu55"),
+    cpu("cpu56"), cpu("cpu57"), cpu("cpu58"), cpu("cpu59"), cpu("cpu60"), cpu("cpu61"), cpu("cpu62"), cpu("cpu63"),
 ];
+
+/// Those that are not there are not shown, see [`is_there`].
+const fn cpu(name: &'static str) -> Entry {
+    directory(name, &ONE_CPU)
+}
+
+static ONE_CPU: [Entry; 1] = [fixed("online", "1")];
+
+/// False for processors beyond those of this instance.
+pub(super) fn is_there(entry: &Entry) -> bool {
+    let number = entry.name.strip_prefix("cpu").and_then(|number| number.parse::<usize>().ok());
+    number.is_none_or(|number| number < vcpu::count())
+}
 
 static NODE: [Entry; 6] = [
     fixed("has_cpu", "0"),
