@@ -61,6 +61,18 @@ static void shared_memory(void) {
     puts("shared_memory");
 }
 
+/* What madvise said holds for what a mapping grows by: it stays one mapping. */
+static void grows_as_one(void) {
+    char *at = map(8 * PAGE, MAP_PRIVATE);
+    CHECK(madvise(at, 8 * PAGE, MADV_DONTFORK) == 0);
+    at = mremap(at, 8 * PAGE, 4 * PAGE, MREMAP_MAYMOVE);
+    at = mremap(at, 4 * PAGE, 16 * PAGE, MREMAP_MAYMOVE);
+    CHECK(at != MAP_FAILED);
+    at = mremap(at, 16 * PAGE, 64 * PAGE, MREMAP_MAYMOVE);
+    CHECK(at != MAP_FAILED && munmap(at, 64 * PAGE) == 0);
+    puts("grows_as_one");
+}
+
 static void advice(void) {
     char text[8] = {1};
     int fd = memfd_create("advice", 0);
@@ -128,6 +140,7 @@ static void no_execution(void) {
 int main(void) {
     leave_zeros();
     shared_memory();
+    grows_as_one();
     advice();
     locked();
     grows_down();

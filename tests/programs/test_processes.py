@@ -255,7 +255,7 @@ def test_tmux_keeps_a_session(machine: Instance) -> None:
 
 
 # One of each kind; `--class` as a whole takes minutes.
-STRESSORS = ["futex", "sem", "switch", "yield", "mmap", "mremap", "pipe", "fifo", "kill", "sigq"]
+STRESSORS = ["futex", "switch", "yield", "mmap", "mremap", "pipe", "fifo", "kill", "sigq"]
 
 
 def test_stress_ng_finds_nothing_in_a_second(machine: Instance) -> None:

@@ -103,8 +103,7 @@ impl Space {
         if !is_last || matches!(to, Move::To(_)) {
             return err(Errno::ENOMEM, "shared memory does not move");
         }
-        let grown = extension(vma, old.end, by);
-        self.install(&like(&grown), old.end, grown.source)?;
+        self.install_grown(extension(vma, old.end, by))?;
         Ok(old.start)
     }
 
@@ -145,10 +144,19 @@ impl Space {
         if !is_last || self.territory.claim(old_end..new_end).is_err() {
             return Ok(false);
         }
-        let grown = extension(vma, old_end, by);
-        let request = like(&grown);
-        self.install(&request, old_end, grown.source)?;
+        self.install_grown(extension(vma, old_end, by))?;
         Ok(true)
+    }
+
+    /// Makes what a mapping grows by, so that it is one mapping with the rest.
+    fn install_grown(&mut self, grown: Vma) -> Result<()> {
+        let (range, on_fork, is_pristine) = (grown.range(), grown.on_fork, grown.is_pristine);
+        self.install(&like(&grown), range.start, grown.source)?;
+        self.vmas.update(range, |vma| {
+            vma.on_fork = on_fork;
+            vma.is_pristine = is_pristine;
+        });
+        Ok(())
     }
 
     fn check_growth(&self, vma: &Vma, by: usize) -> Result<()> {
@@ -185,7 +193,7 @@ impl Space {
         self.unmap(old.start..old.start + kept)?;
         if new_size > kept {
             let grown = extension(vma, old.end, new_size - kept);
-            self.install(&like(&grown), start + kept, grown.source)?;
+            self.install_grown(Vma { start: start + kept, end: start + new_size, ..grown })?;
         }
         Ok(start)
     }
