@@ -1,4 +1,5 @@
-# /proc as programs read it: fields and lines that must be there, and what they say of processes in known states.
+# /proc as programs read it: fields and lines that must be there, and what they say of processes in
+# known states.
 import ctypes
 import fcntl
 import os
@@ -29,7 +30,9 @@ def stat(pid="self"):
 
 
 def fdinfo(fd):
-    return dict(line.split(":", 1) for line in read(f"/proc/self/fdinfo/{fd}").splitlines() if ":" in line)
+    return dict(
+        line.split(":", 1) for line in read(f"/proc/self/fdinfo/{fd}").splitlines() if ":" in line
+    )
 
 
 def states():
@@ -45,7 +48,8 @@ def states():
     print("stopped", stat(child)[2], status(child)["State"].strip())
     os.kill(child, signal.SIGKILL)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-    print("zombie", stat(child)[2], status(child)["State"].strip(), repr(read(f"/proc/{child}/cmdline")))
+    empty = repr(read(f"/proc/{child}/cmdline"))
+    print("zombie", stat(child)[2], status(child)["State"].strip(), empty)
     assert stat(child)[1] == stat()[1] and status(child)["PPid"].strip() == str(os.getpid())
     assert str(child) in read(f"/proc/self/task/{os.getpid()}/children").split()
     os.waitpid(child, 0)
@@ -58,16 +62,33 @@ def fields():
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     os.kill(os.getpid(), signal.SIGTERM)
-    bit = lambda number: 1 << number - 1
+
+    def bit(number):
+        return 1 << number - 1
+
     found = status()
     mask = {key: int(found[key], 16) for key in ("ShdPnd", "SigBlk", "SigIgn", "SigCgt")}
-    print("signals", mask["ShdPnd"] & bit(15) != 0, mask["SigBlk"] & bit(15) != 0,
-          mask["SigIgn"] & bit(12) != 0, mask["SigCgt"] & bit(10) != 0)
+    print(
+        "signals",
+        mask["ShdPnd"] & bit(15) != 0,
+        mask["SigBlk"] & bit(15) != 0,
+        mask["SigIgn"] & bit(12) != 0,
+        mask["SigCgt"] & bit(10) != 0,
+    )
     assert signal.sigwait([signal.SIGTERM]) == signal.SIGTERM
-    wanted = "Name Umask State Tgid Ngid Pid PPid TracerPid Uid Gid FDSize Groups VmPeak VmSize VmLck VmHWM VmRSS "
-    wanted += "RssAnon VmData VmStk VmExe VmLib VmPTE VmSwap Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt CapInh "
-    wanted += "CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp Cpus_allowed Cpus_allowed_list Mems_allowed_list "
-    wanted += "voluntary_ctxt_switches nonvoluntary_ctxt_switches NSpid NStgid"
+    wanted = (
+        "Name Umask State Tgid Ngid Pid PPid TracerPid Uid Gid FDSize Groups VmPeak VmSize VmLck "
+    )
+    wanted += (
+        "VmHWM VmRSS RssAnon VmData VmStk VmExe VmLib VmPTE VmSwap Threads SigQ SigPnd ShdPnd "
+    )
+    wanted += (
+        "SigBlk SigIgn SigCgt CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp Cpus_allowed "
+    )
+    wanted += (
+        "Cpus_allowed_list Mems_allowed_list voluntary_ctxt_switches nonvoluntary_ctxt_switches "
+    )
+    wanted += "NSpid NStgid"
     print("status lacks", [key for key in wanted.split() if key not in found])
     os.sched_setaffinity(0, [0])
     print("affinity", status()["Cpus_allowed_list"].strip())
@@ -79,11 +100,13 @@ def fields():
 
 def descriptors():
     epoll = select.epoll()
-    readable, writable = os.pipe()
+    readable, _ = os.pipe()
     epoll.register(readable, select.EPOLLIN)
     event, timer = libc.eventfd(5, 0), libc.timerfd_create(1, 0)
     signals = libc.signalfd(-1, (ctypes.c_ulong * 16)(0x200), 0)
-    print("eventfd", fdinfo(event)["eventfd-count"].strip(), "clock", fdinfo(timer)["clockid"].strip())
+    print(
+        "eventfd", fdinfo(event)["eventfd-count"].strip(), "clock", fdinfo(timer)["clockid"].strip()
+    )
     print("signalfd", fdinfo(signals)["sigmask"].strip())
     line = fdinfo(epoll.fileno())["tfd"].split()
     print("epoll", int(line[0]) == readable, line[1:3])
@@ -94,17 +117,28 @@ def descriptors():
         fcntl.lockf(file, fcntl.LOCK_EX, 10, 20)
         locks = [line.split() for line in read("/proc/locks").splitlines()]
         mine = [line for line in locks if line[4] == str(os.getpid())]
-        print("pos", fdinfo(file.fileno())["pos"].strip(), "lock", [line[1:4] + line[6:] for line in mine])
+        print(
+            "pos",
+            fdinfo(file.fileno())["pos"].strip(),
+            "lock",
+            [line[1:4] + line[6:] for line in mine],
+        )
 
 
 def memory():
     maps = read("/proc/self/maps").splitlines()
-    pattern = re.compile(r"^[0-9a-f]+-[0-9a-f]+ [r-][w-][x-][sp] [0-9a-f]{8,} [0-9a-f]+:[0-9a-f]+ \d+ *\S*")
+    pattern = re.compile(
+        r"^[0-9a-f]+-[0-9a-f]+ [r-][w-][x-][sp] [0-9a-f]{8,} [0-9a-f]+:[0-9a-f]+ \d+ *\S*"
+    )
     assert all(pattern.match(line) for line in maps)
-    print("named", [name for name in ("[heap]", "[stack]", "[vdso]", "[vvar]") if any(name in line for line in maps)])
+    names = ("[heap]", "[stack]", "[vdso]", "[vvar]")
+    print("named", [name for name in names if any(name in line for line in maps)])
     smaps = read("/proc/self/smaps")
     keys = set(re.findall(r"^(\w+):", smaps, re.M))
-    wanted = "Size Rss Pss Shared_Clean Shared_Dirty Private_Clean Private_Dirty Referenced Anonymous Swap Locked VmFlags"
+    wanted = (
+        "Size Rss Pss Shared_Clean Shared_Dirty Private_Clean Private_Dirty Referenced Anonymous "
+    )
+    wanted += "Swap Locked VmFlags"
     print("smaps lacks", [key for key in wanted.split() if key not in keys])
     total = sum(int(size) for size in re.findall(r"^Rss: +(\d+) kB", smaps, re.M))
     rollup = read("/proc/self/smaps_rollup")
@@ -115,16 +149,43 @@ def memory():
 def system():
     lines = read("/proc/stat").splitlines()
     assert lines[0].startswith("cpu  ") and len(lines[0].split()) == 11
-    print("stat", [key for key in ("ctxt", "btime", "processes", "procs_running") if any(l.startswith(key) for l in lines)])
+    keys = ("ctxt", "btime", "processes", "procs_running")
+    print("stat", [key for key in keys if any(line.startswith(key) for line in lines)])
     up, idle = map(float, read("/proc/uptime").split())
     assert up > 0 and idle >= 0
     assert re.match(r"^\d+\.\d\d \d+\.\d\d \d+\.\d\d \d+/\d+ \d+$", read("/proc/loadavg").strip())
-    for name in ("kernel/hostname", "kernel/pid_max", "kernel/sem", "kernel/shmmax", "kernel/msgmnb", "kernel/ngroups_max",
-                 "kernel/threads-max", "kernel/random/uuid", "kernel/cap_last_cap", "kernel/pty/max", "vm/overcommit_memory",
-                 "vm/max_map_count", "fs/file-max", "fs/nr_open", "fs/pipe-max-size", "fs/mqueue/msg_max",
-                 "net/core/somaxconn", "kernel/osrelease"):
+    for name in (
+        "kernel/hostname",
+        "kernel/pid_max",
+        "kernel/sem",
+        "kernel/shmmax",
+        "kernel/msgmnb",
+        "kernel/ngroups_max",
+        "kernel/threads-max",
+        "kernel/random/uuid",
+        "kernel/cap_last_cap",
+        "kernel/pty/max",
+        "vm/overcommit_memory",
+        "vm/max_map_count",
+        "fs/file-max",
+        "fs/nr_open",
+        "fs/pipe-max-size",
+        "fs/mqueue/msg_max",
+        "net/core/somaxconn",
+        "kernel/osrelease",
+    ):
         assert read(f"/proc/sys/{name}").strip(), name
-    for name in ("cpuinfo", "filesystems", "mounts", "version", "meminfo", "devices", "swaps", "partitions", "cgroups"):
+    for name in (
+        "cpuinfo",
+        "filesystems",
+        "mounts",
+        "version",
+        "meminfo",
+        "devices",
+        "swaps",
+        "partitions",
+        "cgroups",
+    ):
         assert read(f"/proc/{name}").strip(), name
     assert re.match(r"^0(-\d+)?$", read("/sys/devices/system/cpu/online").strip())
     print("node", read("/sys/devices/system/node/online").strip())
@@ -132,11 +193,15 @@ def system():
 
 
 def others():
-    child = subprocess.Popen([sys.executable, "-c", "input()", "an argument"], stdin=subprocess.PIPE,
-                             env={"WORD": "of the child"})
+    child = subprocess.Popen(
+        [sys.executable, "-c", "input()", "an argument"],
+        stdin=subprocess.PIPE,
+        env={"WORD": "of the child"},
+    )
     while "argument" not in read(f"/proc/{child.pid}/cmdline"):
         time.sleep(0.001)
-    print("cmdline", read(f"/proc/{child.pid}/cmdline").split("\0")[1:], "WORD=of the child" in read(f"/proc/{child.pid}/environ"))
+    has_word = "WORD=of the child" in read(f"/proc/{child.pid}/environ")
+    print("cmdline", read(f"/proc/{child.pid}/cmdline").split("\0")[1:], has_word)
     other = os.fork()
     if other == 0:
         os.setgid(12345)
@@ -145,7 +210,9 @@ def others():
         for name in ("environ", "fd", "exe", "maps", "io"):
             try:
                 path = f"/proc/{child.pid}/{name}"
-                os.readlink(path) if name == "exe" else os.listdir(path) if name == "fd" else read(path)
+                os.readlink(path) if name == "exe" else os.listdir(path) if name == "fd" else read(
+                    path
+                )
             except PermissionError:
                 refused.append(name)
         print("refused", refused, flush=True)

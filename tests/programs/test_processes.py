@@ -46,10 +46,15 @@ LINKED = ("crt1.o", "crti.o", "crtn.o", "Scrt1.o", "libc.so", "libc_nonshared.a"
 
 def compiler_parts() -> list[Path]:
     """What gcc reads for a small C program: its own directory, headers, start files."""
-    found = subprocess.run(["gcc", "-print-libgcc-file-name"], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        ["gcc", "-print-libgcc-file-name"], capture_output=True, text=True, check=True
+    )
     directory = Path(found.stdout.strip()).parent
     words = subprocess.run(
-        ["gcc", "-M", "-O1", "-include", "stdio.h", "-xc", "/dev/null"], capture_output=True, text=True, check=True
+        ["gcc", "-M", "-O1", "-include", "stdio.h", "-xc", "/dev/null"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
     headers = [Path(word) for word in words if word.startswith("/usr/include")]
     return [directory, *headers, *(LIBRARIES / name for name in LINKED)]
@@ -117,7 +122,11 @@ public class Sums {
         ArrayList<Future<Long>> sums = new ArrayList<>();
         for (int i = 0; i < 64; i++) {
             final int n = i;
-            sums.add(pool.submit(() -> { long sum = 0; for (int k = 0; k <= n * 1000; k++) sum += k; return sum; }));
+            sums.add(pool.submit(() -> {
+                long sum = 0;
+                for (int k = 0; k <= n * 1000; k++) sum += k;
+                return sum;
+            }));
         }
         long total = 0;
         for (Future<Long> sum : sums) total += sum.get();
@@ -178,7 +187,9 @@ def needs(*programs: str | Path) -> None:
 
 
 def output(done: subprocess.CompletedProcess[bytes]) -> str:
-    assert done.returncode == 0, (done.stdout[-2000:] + done.stderr[-2000:]).decode(errors="replace")
+    assert done.returncode == 0, (done.stdout[-2000:] + done.stderr[-2000:]).decode(
+        errors="replace"
+    )
     return done.stdout.decode()
 
 
@@ -187,7 +198,8 @@ def test_a_shell_runs_pipelines_and_jobs(machine: Instance, shell: list[str]) ->
     needs(shell[0])
     script = (
         "x=$(echo abc | /bin/busybox tr a-c A-C); echo $x; (exit 3); echo $?; "
-        "for i in 1 2 3; do (echo $i) & done | sort; wait; trap 'echo trapped' USR1; kill -USR1 $$; echo end"
+        "for i in 1 2 3; do (echo $i) & done | sort; wait; "
+        "trap 'echo trapped' USR1; kill -USR1 $$; echo end"
     )
     assert output(machine.run(*shell, "-c", script)) == "ABC\n3\n1\n2\n3\ntrapped\nend\n"
 
@@ -210,10 +222,12 @@ def test_python_starts_programs_and_pythons(machine: Instance) -> None:
     script = (
         "import multiprocessing, subprocess, sys, math\n"
         "print(subprocess.run(['echo', 'x'], capture_output=True, text=True).stdout.strip())\n"
-        "p = subprocess.Popen(['/bin/busybox', 'tr', 'a-z', 'A-Z'], stdin=-1, stdout=-1, close_fds=True)\n"
+        "upper = ['/bin/busybox', 'tr', 'a-z', 'A-Z']\n"
+        "p = subprocess.Popen(upper, stdin=-1, stdout=-1, close_fds=True)\n"
         "print(p.communicate(b'pipes')[0].decode())\n"
         "for way in ('fork', 'spawn'):\n"
-        "    with multiprocessing.get_context(way).Pool(3) as pool: print(way, pool.map(math.factorial, range(6)))\n"
+        "    with multiprocessing.get_context(way).Pool(3) as pool:\n"
+        "        print(way, pool.map(math.factorial, range(6)))\n"
     )
     expected = "x\nPIPES\nfork [1, 1, 2, 6, 24, 120]\nspawn [1, 1, 2, 6, 24, 120]\n"
     assert output(machine.run(PYTHON, "-c", script)) == expected
@@ -248,8 +262,10 @@ def test_script_gives_a_program_a_terminal(machine: Instance) -> None:
 def test_tmux_keeps_a_session(machine: Instance) -> None:
     needs("/usr/bin/tmux")
     script = (
-        "export TERM=xterm; tmux -f /dev/null new-session -d -s work 'echo in tmux > /tmp/o; tmux wait-for -S done; "
-        "sleep 5'; tmux wait-for done; cat /tmp/o; tmux list-sessions -F '#{session_name}'; tmux kill-server"
+        "export TERM=xterm; "
+        "tmux -f /dev/null new-session -d -s work "
+        "'echo in tmux > /tmp/o; tmux wait-for -S done; sleep 5'; "
+        "tmux wait-for done; cat /tmp/o; tmux list-sessions -F '#{session_name}'; tmux kill-server"
     )
     assert output(machine.run("/bin/bash", "-c", script)) == "in tmux\nwork\n"
 
@@ -261,7 +277,9 @@ STRESSORS = ["futex", "switch", "yield", "mmap", "mremap", "pipe", "fifo", "kill
 def test_stress_ng_finds_nothing_in_a_second(machine: Instance) -> None:
     needs("/usr/bin/stress-ng")
     chosen = [word for name in STRESSORS for word in (f"--{name}", "1")]
-    done = machine.run("/usr/bin/stress-ng", *chosen, "-t", "1s", "--verify", "--temp-path", "/tmp", timeout=110)
+    done = machine.run(
+        "/usr/bin/stress-ng", *chosen, "-t", "1s", "--verify", "--temp-path", "/tmp", timeout=110
+    )
     text = done.stderr.decode() + done.stdout.decode()
     assert done.returncode == 0, text[-3000:]
     assert "successful run completed" in text
