@@ -103,12 +103,15 @@ pub fn take_pending() -> u32 {
     unsafe { (*page()).pending.swap(0, Ordering::AcqRel) }
 }
 
-/// Sets pending flags of a vCPU; to interrupt user code there, follow with [`crate::host::kick`].
+/// Sets pending flags of a vCPU and says whether one of them is new; to interrupt user code there, follow with
+/// [`crate::host::kick`] if so. Else somebody has kicked it and it has not looked yet: one more kick would tell it
+/// nothing, and kicks that come faster than they are served pile up on the host's signal stack.
 ///
 /// # Panics
 /// If there is no such vCPU.
-pub fn set_pending(index: usize, flags: u32) {
+pub fn set_pending(index: usize, flags: u32) -> bool {
     assert!(index < count(), "vCPU index out of range");
     // SAFETY: the page of an existing vCPU is always mapped; the field is atomic.
-    unsafe { (*page_of(index)).pending.fetch_or(flags, Ordering::AcqRel) };
+    let old = unsafe { (*page_of(index)).pending.fetch_or(flags, Ordering::AcqRel) };
+    old & flags != flags
 }

@@ -17,7 +17,7 @@ use crate::vfs::access::{self, Identity, MAY_READ, MAY_WRITE};
 use crate::vfs::file::{File, Wait};
 use crate::vfs::pipe::anonymous_ino;
 use crate::vfs::poll::{Events, Readiness};
-use crate::vfs::{Attr, Kind};
+use crate::vfs::{Attr, Kind, Sink};
 
 /// Without attributes (fs.mqueue.msg_default, msgsize_default), which is also what everybody may ask for.
 const DEFAULT_COUNT: usize = 10;
@@ -242,6 +242,18 @@ impl QueueFile {
     fn address(&self) -> usize {
         core::ptr::from_ref(self).addr()
     }
+
+    fn describe_queue(&self) -> String {
+        const SIGEV_NONE: u32 = 1;
+        let state = self.queue.state.lock();
+        let bytes: usize = state.messages.values().flatten().map(Vec::len).sum();
+        let (how, signal, pid) = match &state.notification {
+            None => (0, 0, 0),
+            Some(Notification { signal: Some((signal, _)), pid, .. }) => (0, signal.number(), *pid),
+            Some(Notification { pid, .. }) => (SIGEV_NONE, 0, *pid),
+        };
+        format!("QSIZE:{bytes:<10} NOTIFY:{how:<5} SIGNO:{signal:<5} NOTIFY_PID:{pid:<6}\n")
+    }
 }
 
 impl State {
@@ -285,6 +297,18 @@ impl File for QueueFile {
 
     fn label(&self) -> String {
         format!("/{}", String::from_utf8_lossy(&self.queue.name))
+    }
+
+    /// A line about the queue, mq_overview(7).
+    fn read(&self, offset: u64, sink: &mut Sink<'_>, _wait: Wait) -> Result<()> {
+        let text = self.describe_queue();
+        let start = usize::try_from(offset).map_or(text.len(), |offset| offset.min(text.len()));
+        sink.put(&text.as_bytes()[start..]);
+        Ok(())
+    }
+
+    fn is_seekable(&self) -> bool {
+        true
     }
 
     fn poll(&self, waker: Option<&Arc<dyn Wake>>) -> Events {

@@ -303,8 +303,9 @@ impl ThreadState {
         }
         let vcpu = self.vcpu.load(Ordering::SeqCst);
         if vcpu != NOWHERE && vcpu != vcpu::index() {
-            vcpu::set_pending(vcpu, vcpu::PENDING_KICK);
-            host::kick(vcpu);
+            if vcpu::set_pending(vcpu, vcpu::PENDING_KICK) {
+                host::kick(vcpu);
+            }
         }
     }
 

@@ -110,8 +110,8 @@ pub fn ask(key: usize, urgency: Urgency) -> bool {
             continue;
         }
         is_any = true;
-        if urgency == Urgency::Urgent && index != vcpu::index() {
-            vcpu::set_pending(index, vcpu::PENDING_KICK);
+        let is_urgent = urgency == Urgency::Urgent && index != vcpu::index();
+        if is_urgent && vcpu::set_pending(index, vcpu::PENDING_KICK) {
             host::kick(index);
         }
     }
