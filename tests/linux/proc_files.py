@@ -94,8 +94,9 @@ def fields():
     print("affinity", status()["Cpus_allowed_list"].strip())
     libc.prctl(38, 1, 0, 0, 0)
     print("privileges", status()["NoNewPrivs"].strip())
+    before = stat()
     os.nice(3)
-    print("nice", stat()[17], stat()[18])
+    print("nice", [int(stat()[field]) - int(before[field]) for field in (17, 18)])
 
 
 def descriptors():

@@ -67,11 +67,12 @@ static void orphaned_group(void) {
     if (pid == 0) {
         setsid();
         raise(SIGSTOP);
+        pause();
         _exit(8);
     }
     CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status) && kill(pid, SIGCONT) == 0);
     CHECK(waitpid(pid, &status, WCONTINUED) == pid && WIFCONTINUED(status));
-    CHECK(waitpid(pid, &status, 0) == pid && WEXITSTATUS(status) == 8);
+    CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
     puts("orphaned_group");
 }
 
