@@ -63,10 +63,9 @@ impl Space {
         }
         let Some(table) = table_of(&**file) else { return Ok(()) };
         let sites = table.inside(*offset..offset + vma.size() as u64);
-        let (Some(first), Some(last)) = (table.site(sites.start), table.site(sites.end.wrapping_sub(1)))
-        else {
-            return Ok(());
-        };
+        let ends = sites.clone().next().zip(sites.clone().next_back());
+        let ends = ends.and_then(|(first, last)| table.site(first).zip(table.site(last)));
+        let Some((first, last)) = ends else { return Ok(()) };
         let first_stub = first.stub;
         let stub_bytes = last.stub + last.code().len().next_multiple_of(STUB_ALIGN) - first_stub;
         let size = stub_bytes.next_multiple_of(PAGE_SIZE);
