@@ -25,10 +25,13 @@ from occlum.errors import Error
 
 if TYPE_CHECKING:
     from occlum.image.build import BuiltIdentity
+CONFIG_NAMES = ("Occlum.json", "Occlum.yaml")
 
 
 class InstanceError(Error):
     """The directory is no instance, or not in the state the command needs."""
+
+    code = "instance"
 
 
 class State(StrEnum):
@@ -86,7 +89,11 @@ class Instance:
 
     @property
     def config(self) -> Path:
-        return self.root / "Occlum.json"
+        """``Occlum.json``, or ``Occlum.yaml`` where there is one instead."""
+        return next((p for p in self._configs() if p.is_file()), self.root / "Occlum.json")
+
+    def _configs(self) -> list[Path]:
+        return [self.root / name for name in CONFIG_NAMES]
 
     @property
     def image(self) -> Path:
@@ -186,7 +193,14 @@ class BuildFiles:
 def find(start: Path) -> Instance:
     """The instance that ``start`` is in: the nearest directory upwards with an Occlum.json."""
     for directory in (start, *start.parents):
-        if (directory / "Occlum.json").is_file():
+        found = [name for name in CONFIG_NAMES if (directory / name).is_file()]
+        if len(found) > 1:
+            raise InstanceError(
+                f"{directory} has both {' and '.join(found)}",
+                hint="keep one of them",
+                code="instance-two-configs",
+            )
+        if found:
             return Instance(directory)
     raise InstanceError(
         f"{start} is not in an Occlum instance (no Occlum.json here or above)",

@@ -16,7 +16,9 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Images": {
         "add": "Copy PROGRAMS from this machine into the image, with all they need.",
+        "import": "Turn SOURCE, a Docker or OCI image, into the image of this instance.",
         "build": "Build the enclave of this instance: file-system image, measurement, signature.",
+        "config": "Read, change, check and size the configuration of this instance.",
         "print": "Print the measurement of the enclave, or of its signer's key.",
     },
     "Running": {
