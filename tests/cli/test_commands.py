@@ -80,6 +80,7 @@ def test_every_command_explains_itself(command, tmp_path):
         (["print", "mrnothing"], "mrnothing"),
         (["new"], "DIRECTORY"),
         (["run"], "no program is named"),
+        (["add"], "nothing is named"),
         (["run", "--no-such"], "no option --no-such"),
     ],
 )
