@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -119,12 +119,13 @@ def test_build_makes_an_enclave_and_says_its_measurement(instance: Instance):
 def test_the_second_build_changes_nothing_and_is_quick(instance: Instance):
     instance.build()
     before = snapshot(instance.root / "build")
-    start = time.monotonic()
+    start = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = instance.occlum("build")
-    took = time.monotonic() - start
+    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+    took = end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime
     assert b"nothing changed" in done.stdout
     assert snapshot(instance.root / "build") == before
-    assert took < 5, "loose on purpose: machines are noisy"
+    assert took < 5, "processor time, and loose on purpose: machines are noisy"
 
 
 def test_the_same_instance_measures_the_same_anywhere(tmp_path: Path):
