@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find crates python Cargo.toml Cargo.lock pyproject.toml \
 	-name target -prune -o -name __pycache__ -prune -o -type f -print)
 
-.PHONY: help install demo test storage-soak lint bench clean
+.PHONY: help install demo demos test storage-soak lint bench clean
 
 help:
 	@echo "make demo     build, install into $(VENV), and run real programs in an enclave"
+	@echo "make demos    every demo of demos/, one by one"
 	@echo "make test     every test"
 	@echo "make storage-soak  the store: each bit flipped, thousands of power cuts (minutes)"
 	@echo "make install  build and install into $(VENV)"
@@ -34,6 +35,9 @@ $(VENV)/installed: $(VENV)/requirements $(SOURCES)
 
 demo: install
 	demos/run $(abspath $(BIN))
+
+demos: install
+	@PATH="$(abspath $(BIN)):$$PATH" demos/all
 
 test: install
 	tools/test-packages
