@@ -118,10 +118,18 @@ def _find(name: Path) -> Path:
     if len(name.parts) == 1 and not name.exists():
         found = shutil.which(str(name))
         if found is None:
-            raise Error(f"{name} is not in PATH", hint="name the program by its path")
+            raise Error(
+                f"{name} is not in PATH",
+                hint="name the program by its path",
+                code="program-missing",
+            )
         return Path(found)
     if not name.exists():
-        raise Error(f"{name} is not there", hint="occlum add takes programs of this machine")
+        raise Error(
+            f"{name} is not there",
+            hint="occlum add takes programs of this machine",
+            code="program-missing",
+        )
     return Path(os.path.abspath(name))
 
 
@@ -206,6 +214,7 @@ class Adder:
             raise Error(
                 "--python-package needs the Python it is for",
                 hint=f"occlum add /usr/bin/python3 --python-package {names[0]}",
+                code="usage",
             )
         target = self._pythons[0][1]
         for source, place in runtimes.package_files(target, names):
@@ -340,12 +349,15 @@ def _script_interpreter(path: Path) -> list[Path] | None:
             f"{path} is a script for {words[0] if words else 'no interpreter'}, which is not on "
             "this machine",
             hint="install it, or correct the first line of the script",
+            code="interpreter-missing",
         )
     programs = [Path(words[0])]
     if programs[0].name == "env":
         name = next((word for word in words[1:] if not word.startswith("-")), None)
         started = shutil.which(name) if name else None
         if started is None:
-            raise ImageError(f"{path} is a script for {name}, which is not in PATH")
+            raise ImageError(
+                f"{path} is a script for {name}, which is not in PATH", code="interpreter-missing"
+            )
         programs.append(Path(started))
     return programs

@@ -35,7 +35,14 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Looking inside": {
         "trace": "Run PROGRAM as occlum run does and print its system calls.",
     },
+    "Releases": {
+        "package": "Pack what running this instance needs into NAME, by default DIRECTORY.tar.gz.",
+    },
     "About Occlum": {
+        "doctor": "Look at this machine, and say what the absence of something means.",
+        "explain": "Explain the error CODE: cause and remedy; without CODE, list all codes.",
+        "completion": "Print a script that completes occlum's commands and options in SHELL.",
+        "man": "Write the manual pages of all commands into DIRECTORY.",
         "version": "Print the version.",
     },
 }

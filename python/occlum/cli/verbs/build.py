@@ -23,8 +23,14 @@ import click
     metavar="PEM",
     help="RSA-3072 key with exponent 3; otherwise a generated debug key.",
 )
+@click.option(
+    "--sign-tool",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PROGRAM",
+    help="Signs standard input to standard output; --sign-key is its public key then.",
+)
 @click.option("-f", "--force", is_flag=True, help="Build everything again.")
-def command(sgx_mode: str, sign_key: Path | None, force: bool) -> None:
+def command(sgx_mode: str, sign_key: Path | None, sign_tool: Path | None, force: bool) -> None:
     """Build the enclave of this instance: file-system image, measurement, signature."""
     from occlum import instance
     from occlum.cli.progress import Terminal
@@ -32,7 +38,8 @@ def command(sgx_mode: str, sign_key: Path | None, force: bool) -> None:
     from occlum.image.build import Request, build
 
     here = instance.find(Path.cwd())
-    request = Request(mode=CpuMode(sgx_mode.upper()), sign_key=sign_key, from_scratch=force)
+    mode = CpuMode(sgx_mode.upper())
+    request = Request(mode, sign_key, sign_tool, from_scratch=force)
     with Terminal() as progress:
         outcome = build(here, request, progress)
     for line in outcome.notes:
