@@ -47,7 +47,7 @@ storage-soak:
 	STORE_EACH_BIT=1 STORE_CRASHES=10000 cargo test --release --locked -p occlum-storage --test store
 
 lint: install
-	$(BIN)/ruff check python tests tools bench
+	$(BIN)/ruff check python tests tools bench demos
 	$(BIN)/mypy
 	$(BIN)/python tools/tidy.py
 

@@ -1,4 +1,4 @@
-"""A fully connected layer as a TensorFlow Lite model, built and run; by demos/tflite in the enclave.
+"""A layer as a TensorFlow Lite model, built and run; by demos/tflite in the enclave.
 
 The model is written with the schema that the package ships, so nothing is downloaded: output =
 relu(input @ weights.T + bias).

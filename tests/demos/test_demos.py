@@ -1,4 +1,4 @@
-"""Each demo runs to its end. Quick ones here; `make demos` runs all of them, which takes minutes."""
+"""Each demo runs to its end. Quick ones here; `make demos` runs all, which takes minutes."""
 
 from __future__ import annotations
 
