@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find crates python Cargo.toml Cargo.lock pyproject.toml \
 	-name target -prune -o -name __pycache__ -prune -o -type f -print)
 
-.PHONY: help install demo demos test storage-soak lint bench clean
+.PHONY: help install demo demos test storage-soak lint bench docs clean
 
 help:
 	@echo "make demo     build, install into $(VENV), and run real programs in an enclave"
@@ -17,6 +17,7 @@ help:
 	@echo "make install  build and install into $(VENV)"
 	@echo "make lint     formatting, types and the style ratchet"
 	@echo "make bench    the benchmark table"
+	@echo "make docs     the documentation site, target/docs/index.html"
 	@echo "make clean    remove $(VENV) and build output"
 
 install: $(VENV)/installed
@@ -53,6 +54,12 @@ lint: install
 
 bench: install
 	$(BIN)/python bench/run.py
+
+docs: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	$(BIN)/python tools/reference.py
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d target/doctrees docs target/docs
+	@echo "target/docs/index.html"
 
 clean:
 	rm -rf $(VENV) target crates/boot/target

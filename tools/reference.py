@@ -1,16 +1,18 @@
-"""Pages of the documentation that are generated from the program: docs/errors.md, docs/commands.md.
+"""Pages of the documentation that are generated from the program.
 
-python tools/reference.py            write both
-python tools/reference.py --check    exit status 1 if docs/errors.md, the kept one, is stale
+docs/errors.md is kept, docs/commands.md and docs/generated/ are made for the site. Without
+arguments all are written; with --check the exit status is 1 if docs/errors.md is stale.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 from occlum.catalogue import ENTRIES
 from occlum.cli.reference import markdown
+from occlum.config.schema import schema
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -30,6 +32,22 @@ def errors() -> str:
     return "\n".join(lines) + "\n"
 
 
+def configuration() -> str:
+    """The keys of Occlum.json with their defaults, from the schema."""
+    whole = schema()
+    lines = ["## Keys", "", "| key | default | meaning |", "|---|---|---|"]
+    for section, reference in whole["properties"].items():
+        name = str(reference.get("$ref", "")).rpartition("/")[2]
+        members = whole["$defs"][name]["properties"] if name else {}
+        if not members:
+            lines.append(f"| `{section}` | | {reference.get('description', '[below](#mounts)')} |")
+        for key, about in members.items():
+            default = json.dumps(about.get("default")) if "default" in about else ""
+            shown = f"`{default}`" if default not in ("", "null") else ""
+            lines.append(f"| `{section}.{key}` | {shown} | {about.get('description', '')} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     path = DOCS / "errors.md"
     if sys.argv[1:] == ["--check"]:
@@ -39,6 +57,8 @@ def main() -> int:
         return 1
     path.write_text(errors(), encoding="utf-8")
     (DOCS / "commands.md").write_text(markdown(), encoding="utf-8")
+    (DOCS / "generated").mkdir(exist_ok=True)
+    (DOCS / "generated/configuration.md").write_text(configuration(), encoding="utf-8")
     return 0
 
 
