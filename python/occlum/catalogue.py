@@ -68,6 +68,10 @@ ENTRIES: dict[str, Entry] = {
         "The configuration has no such key.",
         "`occlum config get` prints all keys with their values.",
     ),
+    "config-suggest": Entry(
+        "A run told nothing about what it used: it did not come to its end, or logs are off.",
+        "Let the program end by itself; `metadata.disable_log` must be false for it.",
+    ),
     "config-write": Entry(
         "The configuration can't be written; it is as it was.",
         "Look at permissions and at the room on the disk.",

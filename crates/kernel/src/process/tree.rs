@@ -23,6 +23,8 @@ static TREE: Mutex<Tree> = Mutex::new(Tree::new());
 
 /// Threads that have not ended.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
+/// The most of them at once.
+static PEAK_THREADS: AtomicUsize = AtomicUsize::new(0);
 static MAX_THREADS: AtomicUsize = AtomicUsize::new(1024);
 
 struct Tree {
@@ -65,6 +67,11 @@ pub fn max_threads() -> usize {
 /// Threads alive in all processes.
 pub fn thread_count() -> usize {
     THREADS.load(Ordering::Relaxed)
+}
+
+/// The most threads that were alive at once.
+pub fn peak_thread_count() -> usize {
+    PEAK_THREADS.load(Ordering::Relaxed)
 }
 
 /// The process with this id, zombies included.
@@ -122,7 +129,10 @@ pub(super) fn reserve_thread() -> Result<()> {
     let limit = max_threads();
     let claim = |count| (count < limit).then_some(count + 1);
     match THREADS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim) {
-        Ok(_) => Ok(()),
+        Ok(before) => {
+            PEAK_THREADS.fetch_max(before + 1, Ordering::Relaxed);
+            Ok(())
+        }
         Err(_) => err(Errno::EAGAIN, "resource_limits.max_num_of_threads reached"),
     }
 }

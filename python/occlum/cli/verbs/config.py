@@ -86,3 +86,39 @@ def schema() -> None:
     from occlum.config import schema_text
 
     click.echo(schema_text(), nl=False)
+
+
+@command.command(context_settings={"ignore_unknown_options": True})
+@click.option("--write", is_flag=True, help="Write the proposals into the configuration.")
+@click.option("--json", "as_json", is_flag=True, help="Print the proposals as JSON.")
+@click.argument("program")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def suggest(write: bool, as_json: bool, program: str, arguments: tuple[str, ...]) -> None:
+    """Run PROGRAM once in the enclave and propose limits from what it used.
+
+    The program's own output goes to standard error. Run it with the largest work it is to do: what
+    it did not use in this run can't be known.
+    """
+    from dataclasses import asdict
+
+    from occlum import config, instance
+    from occlum.config import edit
+    from occlum.config.suggest import measure, propose
+
+    here = instance.find(Path.cwd())
+    peaks, status = measure([program, *arguments])
+    if status != 0:
+        click.echo(f"note: {program} ended with status {status}", err=True)
+    proposals = propose(peaks, config.load(here.config))
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in proposals], indent=2))
+    else:
+        for each in proposals:
+            click.echo(f"{each.key}: {each.proposed} (now {each.now}, used {each.used})")
+    if write:
+        text = here.config.read_text(encoding="utf-8")
+        for each in proposals:
+            value = int(each.proposed) if each.proposed.isdigit() else each.proposed
+            text = edit.set_text(text, here.config.name, edit.parse_key(each.key), value)
+        config.replace_checked(here.config, text)
+        click.echo(f"{here.config.name} says so now; occlum build makes it effective")
