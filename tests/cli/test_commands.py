@@ -354,3 +354,23 @@ def test_config_suggest_proposes_limits_that_serve(instance: Instance, tmp_path:
     assert 41 <= sizes["max_num_of_threads"] <= 128
     instance.build()
     assert instance.run("/bin/use").stdout == b"used\n"
+
+
+@pytest.mark.enclave
+def test_a_run_may_lower_limits_within_what_is_signed(instance: Instance, tmp_path: Path):
+    source = tmp_path / "take.c"
+    source.write_text(
+        "#include <errno.h>\n#include <stdlib.h>\n#include <string.h>\n"
+        "int main(void) { void *p = malloc(200 << 20); if (!p) return errno == ENOMEM ? 3 : 4;\n"
+        "memset(p, 1, 200 << 20); return 0; }\n"
+    )
+    subprocess.run(["gcc", "-o", instance.image / "bin/take", source], check=True)
+    instance.build()
+    assert instance.run("/bin/take").returncode == 0
+    assert instance.run("/bin/take", env={"OCCLUM_USER_SPACE_SIZE": "100MB"}).returncode == 3
+    for value in ("8TB", "1MB", "100", "-1MB", ""):
+        done = instance.run("/bin/take", env={"OCCLUM_USER_SPACE_SIZE": value})
+        assert done.returncode == 125
+        assert f'OCCLUM_USER_SPACE_SIZE is "{value}"; expected 16MB to' in stderr(done)
+    done = instance.run("/bin/take", env={"OCCLUM_MAX_NUM_OF_THREADS": "0"})
+    assert "OCCLUM_MAX_NUM_OF_THREADS" in stderr(done)
