@@ -18,6 +18,10 @@ class Entry(NamedTuple):
 
 
 ENTRIES: dict[str, Entry] = {
+    "general": Entry(
+        "A failure that has no code of its own; the message and the hint say all.",
+        "Do what the hint says.",
+    ),
     "usage": Entry(
         "The command line is wrong: an unknown option, a missing or superfluous argument.",
         "`occlum COMMAND --help` shows what the command takes.",
@@ -42,6 +46,33 @@ ENTRIES: dict[str, Entry] = {
     "not-built": Entry(
         "There is no finished build to run, print or package.",
         "`occlum build`",
+    ),
+    "not-started": Entry(
+        "The command needs a started enclave, and nobody serves this instance.", "`occlum start`"
+    ),
+    "started-already": Entry(
+        "The instance is started already; one enclave serves it.",
+        "`occlum exec` runs a program in it, `occlum stop` ends it.",
+    ),
+    "start-failed": Entry(
+        "The host program could not start the enclave.",
+        "The message is its own; `occlum logs` and `occlum doctor` say more.",
+    ),
+    "enclave-ended": Entry(
+        "The started enclave ended while a command waited for it.",
+        "`occlum logs` shows its last words, `occlum start` starts another one.",
+    ),
+    "not-owner": Entry(
+        "The instance was started by another user, whose socket is nobody else's.",
+        "Be that user, or root.",
+    ),
+    "control": Entry(
+        "The started enclave refused a request, or answered what no enclave of ours answers.",
+        "The message is its own; a build of another version may still be running: `occlum stop`.",
+    ),
+    "no-log": Entry("The instance has not been started yet, so there is no log.", "`occlum start`"),
+    "no-shell": Entry(
+        "The image has neither bash nor sh.", "`occlum add /bin/bash`, then `occlum build`."
     ),
     "build-busy": Entry(
         "Another `occlum build` works on the same instance.",

@@ -62,12 +62,26 @@ class Instance:
         """The instance that the directory is in; raises `InstanceError` if it is in none."""
         return find(Path(directory).absolute())
 
-    def add(self, *programs: str | Path, python_packages: Sequence[str] = ()) -> None:
-        """Copy programs of this machine into the image, with all they need (``occlum add``)."""
+    def add(
+        self,
+        *programs: str | Path,
+        python_packages: Sequence[str] = (),
+        requirements: Sequence[str | Path] = (),
+        debian: Sequence[str] = (),
+    ) -> None:
+        """Copy programs of this machine into the image, with all they need (``occlum add``).
+
+        ``requirements`` are files for pip, ``debian`` names of packages.
+        """
         from occlum.image import programs as image_programs
 
-        paths = [Path(program) for program in programs]
-        image_programs.add(self.image, paths, python_packages=python_packages)
+        wanted = image_programs.Wanted(
+            tuple(map(Path, programs)),
+            tuple(python_packages),
+            tuple(map(Path, requirements)),
+            tuple(debian),
+        )
+        image_programs.add(self.image, wanted)
 
     def make(
         self, *, sign_key: str | Path | None = None, from_scratch: bool = False
