@@ -119,8 +119,8 @@ def _staging(instance: Instance, request: Request) -> Iterator[BuildFiles]:
                 f"another build of {instance.root} is under way", code="build-busy"
             ) from None
         shutil.rmtree(staging.root, ignore_errors=True)
-        staging.root.mkdir()
         try:
+            staging.root.mkdir()
             yield staging
         finally:
             shutil.rmtree(staging.root, ignore_errors=True)
