@@ -132,6 +132,7 @@ def test_doctor_and_the_others_print_json(instance: Instance):
     for each in findings:
         assert each["state"] == "good" or each["means"], each
     assert "occlum" in json.loads(instance.occlum("version", "--json").stdout)
+    assert json.loads(instance.occlum("status", "--json").stdout)["state"] == "initialized"
     instance.build()
     printed = json.loads(instance.occlum("print", "--json", "mrenclave").stdout)
     assert len(printed["mrenclave"]) == 64

@@ -38,3 +38,14 @@ def test_links_lead_somewhere(page: str):
         path = ((DOCS / page).parent / target).resolve()
         made = path.is_relative_to(DOCS) and path.relative_to(DOCS).as_posix() in MADE
         assert made or path.exists(), f"{page} links to {target}"
+
+
+def test_the_example_of_the_sdk_page_names_what_there_is():
+    import occlum
+
+    text = (DOCS / "sdk.md").read_text()
+    for owner, prefix in ((occlum.Enclave, "enclave"), (occlum.Instance, "instance")):
+        for name in set(re.findall(rf"\b{prefix}\.(\w+)\(", text)):
+            assert hasattr(owner, name), f"{prefix}.{name}"
+    for name in set(re.findall(r"\bocclum\.(\w+)", text)) - {"aio"}:
+        assert hasattr(occlum, name), name
