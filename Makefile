@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find crates python Cargo.toml Cargo.lock pyproject.toml \
 	-name target -prune -o -name __pycache__ -prune -o -type f -print)
 
-.PHONY: help install demo test storage-soak kill-soak lint bench fork-soak network-soak fuzz-syscalls clean
+.PHONY: help install demo demos test storage-soak kill-soak lint bench docs fork-soak network-soak fuzz-syscalls clean
 
 help:
 	@echo "make demo     build, install into $(VENV), and run real programs in an enclave"
+	@echo "make demos    every demo of demos/, one by one"
 	@echo "make test     every test"
 	@echo "make storage-soak  the store: each bit flipped, thousands of power cuts (minutes)"
 	@echo "make kill-soak  kill -9 under sqlite writers, 200 times (minutes)"
@@ -20,6 +21,7 @@ help:
 	@echo "make fork-soak  thousands of random forking programs (SEEDS=5000)"
 	@echo "make network-soak  ten thousand connects, resets and half-closes"
 	@echo "make fuzz-syscalls  random system calls in an enclave for a minute"
+	@echo "make docs     the documentation site, target/docs/index.html"
 	@echo "make clean    remove $(VENV) and build output"
 
 install: $(VENV)/installed
@@ -39,6 +41,9 @@ $(VENV)/installed: $(VENV)/requirements $(SOURCES)
 demo: install
 	demos/run $(abspath $(BIN))
 
+demos: install
+	@PATH="$(abspath $(BIN)):$$PATH" demos/all
+
 test: install
 	tools/test-packages
 	$(BIN)/python -m pytest
@@ -50,7 +55,7 @@ kill-soak: install
 	OCCLUM_KILLS=100 $(BIN)/python -m pytest tests/cli/test_lasting.py -k kill_9
 
 lint: install
-	$(BIN)/ruff check python tests tools bench
+	$(BIN)/ruff check python tests tools bench demos
 	$(BIN)/mypy
 	$(BIN)/python tools/tidy.py
 
@@ -66,6 +71,12 @@ network-soak: install
 
 fuzz-syscalls: install
 	OCCLUM_BIN=$(abspath $(BIN)) fuzz/syscalls/run 60
+
+docs: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	$(BIN)/python tools/reference.py
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d target/doctrees docs target/docs
+	@echo "target/docs/index.html"
 
 clean:
 	rm -rf $(VENV) target crates/boot/target

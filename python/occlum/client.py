@@ -20,6 +20,8 @@ from occlum.wire import Answer, Ask, Frame
 class NotStartedError(Error):
     """Nobody serves the instance."""
 
+    code = "not-started"
+
     exit_status = 127
 
 
@@ -31,6 +33,7 @@ def connect(instance: Instance) -> socket.socket:
         raise Error(
             f"{instance.root} belongs to another user: {error.strerror}",
             hint="only who started an instance, or root, can use it",
+            code="not-owner",
         ) from None
     except OSError:
         raise NotStartedError(f"{instance.root} is not started", hint="occlum start") from None

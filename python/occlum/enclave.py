@@ -236,7 +236,12 @@ class _Start:
 
     def run(self) -> None:
         if not self._instance.build.is_complete():
-            raise Error(f"{self._instance.root} is not built", hint="occlum build", exit_status=127)
+            raise Error(
+                f"{self._instance.root} is not built",
+                hint="occlum build",
+                exit_status=127,
+                code="not-built",
+            )
         make_private(self._instance.control)
         with contextlib.ExitStack() as stack:
             lock = self._take_lock()
@@ -265,6 +270,7 @@ class _Start:
             raise Error(
                 f"{self._instance.root} is started already",
                 hint="occlum stop ends it; occlum exec runs a program in it",
+                code="started-already",
             ) from None
         os.ftruncate(lock, 0)
         return lock
@@ -314,6 +320,7 @@ class _Start:
             message.removeprefix("error: ") or f"the host program ended with status {status}",
             hint=hint or f"the log is {self._instance.log}",
             exit_status=status if status > 0 else 125,
+            code="start-failed",
         )
 
 
@@ -326,6 +333,7 @@ def make_private(directory: Path) -> None:
         raise Error(
             f"{directory} belongs to another user",
             hint="only the owner of an instance, or root, can start it",
+            code="not-owner",
         )
     if found.st_mode & 0o077:
         directory.chmod(0o700)

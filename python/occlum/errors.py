@@ -18,6 +18,7 @@ class Error(Exception):
 
     exit_status = 1
     code = "general"
+    """Every error that a person sees has one of its own; see `occlum.catalogue`."""
 
     def __init__(
         self,

@@ -25,10 +25,13 @@ from occlum.errors import Error
 
 if TYPE_CHECKING:
     from occlum.image.build import BuiltIdentity
+CONFIG_NAMES = ("Occlum.json", "Occlum.yaml")
 
 
 class InstanceError(Error):
     """The directory is no instance, or not in the state the command needs."""
+
+    code = "instance"
 
 
 class State(StrEnum):
@@ -59,12 +62,26 @@ class Instance:
         """The instance that the directory is in; raises `InstanceError` if it is in none."""
         return find(Path(directory).absolute())
 
-    def add(self, *programs: str | Path, python_packages: Sequence[str] = ()) -> None:
-        """Copy programs of this machine into the image, with all they need (``occlum add``)."""
+    def add(
+        self,
+        *programs: str | Path,
+        python_packages: Sequence[str] = (),
+        requirements: Sequence[str | Path] = (),
+        debian: Sequence[str] = (),
+    ) -> None:
+        """Copy programs of this machine into the image, with all they need (``occlum add``).
+
+        ``requirements`` are files for pip, ``debian`` names of packages.
+        """
         from occlum.image import programs as image_programs
 
-        paths = [Path(program) for program in programs]
-        image_programs.add(self.image, paths, python_packages=python_packages)
+        wanted = image_programs.Wanted(
+            tuple(map(Path, programs)),
+            tuple(python_packages),
+            tuple(map(Path, requirements)),
+            tuple(debian),
+        )
+        image_programs.add(self.image, wanted)
 
     def make(
         self, *, sign_key: str | Path | None = None, from_scratch: bool = False
@@ -86,7 +103,11 @@ class Instance:
 
     @property
     def config(self) -> Path:
-        return self.root / "Occlum.json"
+        """``Occlum.json``, or ``Occlum.yaml`` where there is one instead."""
+        return next((p for p in self._configs() if p.is_file()), self.root / "Occlum.json")
+
+    def _configs(self) -> list[Path]:
+        return [self.root / name for name in CONFIG_NAMES]
 
     @property
     def image(self) -> Path:
@@ -186,7 +207,14 @@ class BuildFiles:
 def find(start: Path) -> Instance:
     """The instance that ``start`` is in: the nearest directory upwards with an Occlum.json."""
     for directory in (start, *start.parents):
-        if (directory / "Occlum.json").is_file():
+        found = [name for name in CONFIG_NAMES if (directory / name).is_file()]
+        if len(found) > 1:
+            raise InstanceError(
+                f"{directory} has both {' and '.join(found)}",
+                hint="keep one of them",
+                code="instance-two-configs",
+            )
+        if found:
             return Instance(directory)
     raise InstanceError(
         f"{start} is not in an Occlum instance (no Occlum.json here or above)",

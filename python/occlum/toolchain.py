@@ -33,5 +33,6 @@ def _program(name: str) -> Path:
             "occlum-host"
             if prefix
             else "install the package again: pip install .",
+            code="runtime-missing",
         )
     return path

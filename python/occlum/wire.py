@@ -49,6 +49,8 @@ class Answer(IntEnum):
 class ControlError(Error):
     """The instance refuses a request, or is not there."""
 
+    code = "control"
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -162,7 +164,10 @@ def check(frame: Frame | None) -> Frame:
     """The frame, unless it is a refusal or missing: those are raised."""
     if frame is None:
         raise ControlError(
-            "the instance has ended", hint="occlum logs shows its last words", exit_status=125
+            "the instance has ended",
+            hint="occlum logs shows its last words",
+            exit_status=125,
+            code="enclave-ended",
         )
     if frame.kind == Answer.REFUSED:
         status = frame.number(2)

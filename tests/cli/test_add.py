@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,97 @@ def test_an_absolute_link_in_the_image_leads_inside_it(instance: Instance, tmp_p
     subprocess.run(["gcc", "-static", "-o", instance.root / "hello", source], check=True)
     add(instance, "./hello")
     assert list(outside.iterdir()) == []
+
+
+needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="no Debian")
+
+
+@needs_chroot
+@needs_dpkg
+def test_a_debian_package_brings_what_it_depends_on(instance: Instance):
+    said = add(instance, "--deb", "sqlite3")
+    assert "libsqlite3-0" in said
+    assert not (instance.image / "usr/share/doc").exists()
+    assert in_chroot(instance, "/usr/bin/sqlite3", ":memory:", "select 6*7") == "42\n"
+
+
+@needs_dpkg
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("no-such-package-zz", "Unable to locate package"), ("Bad_Name", "is no name of a Debian")],
+)
+def test_a_debian_package_that_is_not_there_is_an_error(instance: Instance, name: str, says: str):
+    done = instance.occlum("add", "--deb", name)
+    assert done.returncode == 1
+    assert says in done.stderr.decode()
+
+
+@pytest.fixture
+def wheel(tmp_path: Path) -> Path:
+    """A wheel of one module, so that no index is asked."""
+    path = tmp_path / "answer-1-py3-none-any.whl"
+    files = {
+        "answer.py": "value = 42\n",
+        "answer-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: answer\nVersion: 1\n",
+        "answer-1.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
+        "Tag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+        record = "".join(f"{name},,\n" for name in [*files, "answer-1.dist-info/RECORD"])
+        archive.writestr("answer-1.dist-info/RECORD", record)
+    return path
+
+
+@needs_chroot
+def test_python_requirements_are_installed_for_the_images_python(instance, wheel, tmp_path):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"{wheel}\n")
+    add(instance, "--python", requirements)
+    assert in_chroot(instance, "/usr/bin/python3", "-c", "import answer; print(answer.value)") == (
+        "42\n"
+    )
+
+
+def test_requirements_that_pip_refuses_are_told(instance: Instance, tmp_path: Path):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("./no-such.whl\n")
+    done = instance.occlum("add", "--python", requirements)
+    assert done.returncode == 1
+    assert "pip can't install" in done.stderr.decode()
+    gone = instance.occlum("add", "--python", "gone.txt")
+    assert "gone.txt is not there" in gone.stderr.decode()
+
+
+def test_a_directory_whose_libraries_stand_elsewhere_in_it_comes_whole(instance, tmp_path):
+    """As a JDK: lib/libjava.so needs libjvm.so, which stands in lib/server without a path to it."""
+    home = tmp_path / "jdk"
+    (home / "lib/server").mkdir(parents=True)
+    sources = {
+        "jvm": '#include <stdio.h>\nint vm(void) { return puts("x"); }',
+        "java": "int vm(void); int j(void) { return vm(); }",
+    }
+    for name, text in sources.items():
+        (tmp_path / f"{name}.c").write_text(text)
+    compile_ = ["gcc", "-shared", "-fPIC", "-o"]
+    subprocess.run([*compile_, home / "lib/server/libjvm.so", tmp_path / "jvm.c"], check=True)
+    subprocess.run(
+        [*compile_, home / "lib/libjava.so", tmp_path / "java.c", f"-L{home}/lib/server", "-ljvm"],
+        check=True,
+    )
+    add(instance, home)
+    assert (instance.image / str(home)[1:] / "lib/server/libjvm.so").is_file()
+    assert (instance.image / "usr/lib/x86_64-linux-gnu/libc.so.6").exists()
+
+
+def test_a_directory_with_a_part_that_lacks_a_library_is_told_and_copied(
+    instance, tmp_path, library
+):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    program_of(plugins, "asker", f"-L{library.parent}", "-lanswer")
+    done = instance.occlum("add", plugins)
+    assert done.returncode == 0
+    assert "asker needs libanswer.so" in done.stderr.decode()
+    assert (instance.image / str(plugins)[1:] / "asker").is_file()

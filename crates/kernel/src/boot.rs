@@ -14,7 +14,7 @@ use crate::net::outside::policy;
 use crate::outside;
 use crate::process::{self, exec, exit};
 use crate::sched::{self, run};
-use crate::{mm, time};
+use crate::{mm, overrides, time};
 
 /// Largest file that is taken from the host for /etc.
 const HOST_FILE_MAX: usize = 64 * 1024;
@@ -40,7 +40,10 @@ pub fn task_exit() -> ! {
 }
 
 fn bring_up(boot: Boot) {
-    let Boot { config, request, image, hwcap } = boot;
+    let Boot { mut config, request, image, hwcap } = boot;
+    if let Err(problem) = overrides::apply(&mut config.resource_limits, &request.env) {
+        cannot_start(&problem);
+    }
     if let Err(error) = mm::init(&config) {
         cannot_start(&format!("user memory can't be set up: {error:?}"));
     }

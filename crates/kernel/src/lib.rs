@@ -25,6 +25,7 @@ pub mod ipc;
 pub mod mm;
 pub mod net;
 pub mod outside;
+mod overrides;
 pub mod process;
 pub mod random;
 pub mod sched;

@@ -31,3 +31,5 @@ class Exit(IntEnum):
 
 class BomError(Error):
     """What a BOM asks for can't be done; ``exit_status`` is one of `Exit`."""
+
+    code = "bom-invalid"

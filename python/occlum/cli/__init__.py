@@ -32,6 +32,8 @@ def guarded(work: Callable[[], int]) -> int:
         # Whoever read our output has gone; what is buffered must not be tried again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        return _explain(_as_ours(error))
     except Exception as error:
         return _explain(error)
 
@@ -71,7 +73,21 @@ def _explain(error: Exception) -> int:
     return error.exit_status
 
 
+def _as_ours(problem: OSError) -> Exception:
+    """What the system refused, without a traceback unless somebody is looking for one."""
+    from occlum.errors import Error
+
+    if os.environ.get("OCCLUM_LOG_LEVEL") in ("debug", "trace"):
+        return problem
+    where = f"{problem.filename}: " if problem.filename else ""
+    return Error(f"{where}{problem.strerror or problem}", code="system")
+
+
 def _print_error(error: Error) -> None:
-    print(f"error: {error}", file=sys.stderr)
-    if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+    from occlum.cli.colour import styled
+
+    print(f"{styled('error', 'red', sys.stderr)}: {error}", file=sys.stderr)
+    more = "" if error.code in ("general", "usage") else f"occlum explain {error.code}"
+    hint = f"{error.hint} ({more})" if error.hint and more else error.hint or more
+    if hint:
+        print(f"{styled('hint', 'yellow', sys.stderr)}: {hint}", file=sys.stderr)

@@ -49,7 +49,10 @@ def execute(here: instance.Instance, command: list[str], directory: str = "") ->
         if ended is None:
             terminal.restore()
             raise Error(
-                "the enclave has ended", hint="occlum logs shows its last words", exit_status=GONE
+                "the enclave has ended",
+                hint="occlum logs shows its last words",
+                exit_status=GONE,
+                code="enclave-ended",
             )
         if ended & 0x7F:
             terminal.restore()
@@ -75,6 +78,7 @@ def _parse(arguments: list[str]) -> tuple[str, list[str]]:
             f"{arguments[0]} is not an absolute path in the image",
             hint=f"for example: occlum exec /bin/{os.path.basename(arguments[0])}",
             exit_status=NOT_STARTED,
+            code="program-path",
         )
     return directory, arguments
 

@@ -26,7 +26,12 @@ def run(arguments: list[str]) -> NoReturn:
     level = log_level()
     here = instance.find(Path.cwd())
     if not here.build.is_complete():
-        raise Error(f"{here.root} is not built", hint="occlum build", exit_status=NOT_STARTED)
+        raise Error(
+            f"{here.root} is not built",
+            hint="occlum build",
+            exit_status=NOT_STARTED,
+            code="not-built",
+        )
     warn_if_stale(here)
 
     host = str(toolchain.host())
@@ -54,6 +59,7 @@ def _program(arguments: list[str]) -> list[str]:
             f"{arguments[0]} is not an absolute path in the image",
             hint=f"for example: occlum run /bin/{os.path.basename(arguments[0])}",
             exit_status=NOT_STARTED,
+            code="program-path",
         )
     return arguments
 

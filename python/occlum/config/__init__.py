@@ -7,10 +7,13 @@ ends in ``.yaml`` is YAML; any other is JSON with comments.
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from pathlib import Path
 
 from occlum.config.boot import CpuMode, ForkCopies, stores, to_boot_json, vcpus
-from occlum.config.document import ConfigError, Document, parse, read
+from occlum.config.document import ConfigError, Document, parse, parse_named, read
 from occlum.config.model import Config
 from occlum.config.rules import problems
 from occlum.config.validate import joined, validate
@@ -42,6 +45,33 @@ def check(document: Document) -> Config:
     if broken:
         raise joined(broken)
     return config
+
+
+def effective(path: Path) -> Document:
+    """The checked file with every default filled in, as it would be written."""
+    return Document(path.name, load(path).model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def replace_checked(path: Path, text: str) -> None:
+    """Write the file in one step, if the text is a good configuration."""
+    check(parse_named(text, path.name))
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        staging.write_text(text, encoding="utf-8")
+        shutil.copymode(path, staging)
+        staging.replace(path)
+    except OSError as problem:
+        staging.unlink(missing_ok=True)
+        raise ConfigError(
+            f"{path} can't be written: {problem.strerror}", code="config-write"
+        ) from None
+
+
+def schema_text() -> str:
+    """The JSON Schema of the file, as `schema.json` ships it."""
+    from occlum.config.schema import schema
+
+    return json.dumps(schema(), indent=2) + "\n"
 
 
 def default_text() -> str:

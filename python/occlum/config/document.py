@@ -22,14 +22,21 @@ Key = tuple[str | int, ...]
 class ConfigError(Error):
     """Something in a configuration file can't be used."""
 
+    code = "config"
+
 
 @dataclass
 class Document:
-    """A parsed file. ``lines`` maps each value's path to the line (from 1) where its key stands."""
+    """A parsed file.
+
+    ``lines`` maps each value's path to the line (from 1) where its key stands, ``spans`` to the
+    offsets where the value itself begins and ends.
+    """
 
     name: str
     value: Json
     lines: dict[Key, int] = field(default_factory=dict)
+    spans: dict[Key, tuple[int, int]] = field(default_factory=dict)
 
     def line(self, key: Key) -> int:
         """The line of the value, or of its nearest parent that is in the file."""
@@ -52,11 +59,16 @@ def read(path: Path) -> Document:
         ) from None
     except (OSError, UnicodeDecodeError) as problem:
         raise ConfigError(f"{path} can't be read: {problem}") from None
-    if path.suffix in (".yaml", ".yml"):
+    return parse_named(text, path.name)
+
+
+def parse_named(text: str, name: str) -> Document:
+    """Parse the text of a file with this name: YAML or JSON."""
+    if name.endswith((".yaml", ".yml")):
         from occlum.config.yaml import parse_yaml
 
-        return parse_yaml(text, path.name)
-    return parse(text, path.name)
+        return parse_yaml(text, name)
+    return parse(text, name)
 
 
 def parse(text: str, name: str) -> Document:
@@ -89,6 +101,12 @@ class _Parser:
         self.out.lines.setdefault(key, self.line_here())
         if depth > _MAX_DEPTH:
             raise self.unexpected(f"at most {_MAX_DEPTH} levels")
+        begin = self.at
+        value = self.of_any_kind(key, depth)
+        self.out.spans[key] = (begin, self.at)
+        return value
+
+    def of_any_kind(self, key: Key, depth: int) -> Json:
         start = self.text[self.at : self.at + 1]
         if start == "{":
             return self.object(key, depth)

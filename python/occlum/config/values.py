@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 UNITS = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
@@ -83,10 +83,25 @@ def _variable_name(value: Any) -> str:
     return value
 
 
-Size = Annotated[int, BeforeValidator(_size)]
+def _like(pattern: str, example: str) -> WithJsonSchema:
+    """The JSON Schema of a string; what the check above says more exactly."""
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    PlainSerializer(size_text, return_type=str),
+    _like("^[0-9]+(B|KB|MB|GB|TB)$", "256MB"),
+]
 """Bytes, written as a number with a unit."""
-AbsolutePath = Annotated[str, BeforeValidator(_absolute_path)]
+AbsolutePath = Annotated[str, BeforeValidator(_absolute_path), _like("^/", "/usr/bin")]
 """A path in the enclave's tree, without empty parts, ``.`` or ``..``."""
-HexU64 = Annotated[int, BeforeValidator(_hex_u64)]
-Assignment = Annotated[str, BeforeValidator(_assignment)]
-VariableName = Annotated[str, BeforeValidator(_variable_name)]
+HexU64 = Annotated[
+    int,
+    BeforeValidator(_hex_u64),
+    PlainSerializer(hex, return_type=str),
+    _like("^(0[xX][0-9a-fA-F]+|[0-9]+)$", "0x1f"),
+]
+Assignment = Annotated[str, BeforeValidator(_assignment), _like("^[^=]+=", "HOME=/root")]
+VariableName = Annotated[str, BeforeValidator(_variable_name), _like("^[^=]+$", "TERM")]

@@ -49,6 +49,7 @@ class _Walk:
 
     def _value(self, node: Any, key: Key) -> Json:
         self._out.lines.setdefault(key, node.start_mark.line + 1)
+        self._out.spans[key] = (node.start_mark.index, node.end_mark.index)
         self._count += 1
         if self._count > _MAX_VALUES or len(key) > _MAX_DEPTH:
             raise self._out.error(key, "the file is too large or nested too deeply")

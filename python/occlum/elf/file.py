@@ -45,6 +45,8 @@ _DYNAMIC = struct.Struct("<qQ")
 class ElfError(Error):
     """The file is no x86-64 ELF, or a broken one."""
 
+    code = "elf"
+
 
 @dataclass(frozen=True)
 class Segment:

@@ -24,7 +24,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from occlum import config, toolchain
 from occlum._core import SigStruct, encode_boot_config
@@ -34,10 +33,7 @@ from occlum.image import fsimage, programs, sites
 from occlum.image.enclave import build_enclave
 from occlum.image.sites import Progress
 from occlum.instance import BuildFiles, Instance
-from occlum.sign import Feature, Identity, generate_debug_key, load_key, mrsigner, sign_enclave
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from occlum.sign import Feature, Identity, Signer, mrsigner, sign_enclave, signer
 
 RECORD_VERSION = 1
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -49,6 +45,7 @@ class Request:
 
     mode: CpuMode = CpuMode.SIMULATION
     sign_key: Path | None = None
+    sign_tool: Path | None = None
     from_scratch: bool = False
     fork_copies: ForkCopies = ForkCopies.ON_WRITE
 
@@ -68,11 +65,16 @@ def build(instance: Instance, request: Request, progress: Progress) -> Outcome:
         raise Error(
             "this version runs enclaves on the simulated CPU only, not on SGX hardware",
             hint="occlum build --sgx-mode SIM",
+            code="mode-unsupported",
         )
     settings = config.load(instance.config)
     if not instance.image.is_dir():
-        raise Error(f"{instance.image} is not there", hint="occlum new makes a fresh instance")
-    key, notes = _signing_key(request.sign_key)
+        raise Error(
+            f"{instance.image} is not there",
+            hint="occlum new makes a fresh instance",
+            code="instance",
+        )
+    key = _signer(request, settings)
     for store in config.stores(settings):
         (instance.root / (store.source or "")).mkdir(parents=True, exist_ok=True)
     with _staging(instance, request) as staging:
@@ -86,9 +88,12 @@ def build(instance: Instance, request: Request, progress: Progress) -> Outcome:
             return Outcome(mrenclave, is_unchanged=True)
         mrenclave = _build_enclave(staging, settings, boot_config, key)
         record["mrenclave"] = mrenclave.hex()
+        record["mode"] = request.mode.value
         staging.record.write_text(json.dumps(record, indent=1) + "\n", encoding="ascii")
         _switch(staging.root, instance.build.root)
-    return Outcome(mrenclave, is_unchanged=False, notes=(*notes, *brought))
+    return Outcome(
+        mrenclave, is_unchanged=False, notes=(*((key.note,) if key.note else ()), *brought)
+    )
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class BuiltIdentity:
 def read_identity(files: BuildFiles) -> BuiltIdentity:
     """The identity that the SIGSTRUCT of a build states; its signature is verified."""
     if not files.is_complete():
-        raise Error(f"{files.root.parent} is not built", hint="occlum build")
+        raise Error(f"{files.root.parent} is not built", hint="occlum build", code="not-built")
     sigstruct = SigStruct.parse(files.sigstruct.read_bytes())
     sigstruct.verify()
     return BuiltIdentity(sigstruct.mrenclave, sigstruct.mrsigner)
@@ -115,10 +120,12 @@ def _staging(instance: Instance, request: Request) -> Iterator[BuildFiles]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Error(f"another build of {instance.root} is under way") from None
+            raise Error(
+                f"another build of {instance.root} is under way", code="build-busy"
+            ) from None
         shutil.rmtree(staging.root, ignore_errors=True)
-        staging.root.mkdir()
         try:
+            staging.root.mkdir()
             yield staging
         finally:
             shutil.rmtree(staging.root, ignore_errors=True)
@@ -164,9 +171,7 @@ def _complete(instance: Instance, scan: fsimage.Scan) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _build_enclave(
-    staging: BuildFiles, settings: Config, boot_config: str, key: RSAPrivateKey
-) -> bytes:
+def _build_enclave(staging: BuildFiles, settings: Config, boot_config: str, key: Signer) -> bytes:
     """The enclave image and its SIGSTRUCT; returns MRENCLAVE."""
     enclave = build_enclave(
         toolchain.kernel(), encode_boot_config(boot_config), config.vcpus(settings)
@@ -192,7 +197,7 @@ def _identity(settings: Config) -> Identity:
     )
 
 
-def _record(boot_config: str, settings: Config, key: RSAPrivateKey) -> dict[str, str | int]:
+def _record(boot_config: str, settings: Config, key: Signer) -> dict[str, str | int]:
     """What a build was made from; equal records make equal builds."""
 
     def digest(data: bytes) -> str:
@@ -203,7 +208,7 @@ def _record(boot_config: str, settings: Config, key: RSAPrivateKey) -> dict[str,
         "boot_config": digest(boot_config.encode()),
         "identity": digest(repr(_identity(settings)).encode()),
         "kernel": digest(toolchain.kernel().read_bytes()),
-        "mrsigner": mrsigner(key.public_key()).hex(),
+        "mrsigner": mrsigner(key.public_key).hex(),
     }
 
 
@@ -214,34 +219,22 @@ def _unchanged(files: BuildFiles, record: dict[str, str | int]) -> bytes | None:
     try:
         last = json.loads(files.record.read_text(encoding="ascii"))
         mrenclave = bytes.fromhex(last.pop("mrenclave"))
+        last.pop("mode")
     except (ValueError, KeyError, AttributeError, TypeError):
         return None
     return mrenclave if last == record else None
 
 
-def _signing_key(path: Path | None) -> tuple[RSAPrivateKey, tuple[str, ...]]:
-    """The key that was named, or this person's debug key, made at the first build."""
-    if path is not None:
-        return load_key(path), ()
-    debug_key = _debug_key_path()
-    notes = (f"signed with the debug key {debug_key}; use --sign-key for a release",)
-    if debug_key.is_file():
-        return load_key(debug_key), notes
-    debug_key.parent.mkdir(parents=True, exist_ok=True)
-    mine = debug_key.with_name(f"{debug_key.name}.{os.getpid()}")
-    try:
-        generate_debug_key(mine)
-        os.link(mine, debug_key)
-    except FileExistsError:
-        pass  # Another build was faster; its key serves both.
-    finally:
-        mine.unlink(missing_ok=True)
-    return load_key(debug_key), notes
-
-
-def _debug_key_path() -> Path:
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local/share") / "occlum/debug-key.pem"
+def _signer(request: Request, settings: Config) -> Signer:
+    """Who signs; a release is never signed with a debug key."""
+    chosen = signer(request.sign_key, request.sign_tool)
+    if chosen.is_debug and not settings.metadata.debuggable:
+        raise Error(
+            "metadata.debuggable is false, and a release is not signed with a debug key",
+            hint="--sign-key KEY.pem; openssl genrsa -3 -out KEY.pem 3072 makes one",
+            code="release-debug-key",
+        )
+    return chosen
 
 
 def _switch(new: Path, current: Path) -> None:

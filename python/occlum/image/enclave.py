@@ -54,10 +54,13 @@ def build_enclave(kernel: Path, boot_config: bytes, vcpus: int) -> EnclaveImage:
 def plan(kernel: Kernel, boot_config: bytes, vcpus: int) -> Iterator[Region]:
     """All pages by ascending address."""
     if not 1 <= vcpus <= _core.MAX_VCPUS:
-        raise Error(f"an enclave can't have {vcpus} virtual CPUs; expected 1 to {_core.MAX_VCPUS}")
+        raise Error(
+            f"an enclave can't have {vcpus} virtual CPUs; expected 1 to {_core.MAX_VCPUS}",
+            code="config",
+        )
     yield from _kernel(kernel)
     if len(boot_config) > _core.BOOT_CONFIG_MAX:
-        raise Error(f"the boot configuration has {len(boot_config)} bytes, too many")
+        raise Error(f"the boot configuration has {len(boot_config)} bytes, too many", code="config")
     yield Region(_core.BOOT_CONFIG_BASE, _R, boot_config)
     for index in range(vcpus):
         base = _core.VCPU_AREA_BASE + index * _core.VCPU_AREA_STRIDE

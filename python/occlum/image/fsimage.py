@@ -158,7 +158,7 @@ class ImageReader:
         """The content of a regular file, in pieces."""
         found = self._find(path, follow=True)
         if not stat.S_ISREG(found.mode):
-            raise Error(f"{path} in the image is not a regular file")
+            raise Error(f"{path} in the image is not a regular file", code="image")
         for offset in range(0, found.size, _READ_SIZE):
             yield self._image.read_at(found, offset, _READ_SIZE)
 
@@ -191,7 +191,9 @@ class ImageReader:
                 continue
             links += 1
             if links > _MAX_LINKS:
-                raise Error(f"{path} in the image has too many levels of symbolic links")
+                raise Error(
+                    f"{path} in the image has too many levels of symbolic links", code="image"
+                )
             target = self._image.read_link(inode)
             names += _names(target)
             if target.startswith("/"):
@@ -200,10 +202,10 @@ class ImageReader:
 
     def _child(self, directory: _core.ImageInode, name: str, path: str) -> _core.ImageInode:
         if not stat.S_ISDIR(directory.mode):
-            raise Error(f"{path} in the image: what holds {name} is not a directory")
+            raise Error(f"{path} in the image: what holds {name} is not a directory", code="image")
         ino = self._image.lookup(directory, os.fsencode(name))
         if ino is None:
-            raise Error(f"{path} is not in the image: there is no {name}")
+            raise Error(f"{path} is not in the image: there is no {name}", code="image")
         return self._image.inode(ino)
 
 

@@ -32,6 +32,8 @@ _UNWANTED_TAGS = ("DT_NEEDED", "DT_REL", "DT_RELR", "DT_JMPREL", "DT_TEXTREL")
 class KernelError(Error):
     """The kernel ELF is not one that can be placed in an enclave."""
 
+    code = "kernel-broken"
+
 
 @dataclass(frozen=True)
 class Pages:

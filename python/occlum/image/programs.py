@@ -39,6 +39,13 @@ COMPANIONS = {
 _MAX_SCRIPT_DEPTH = 4
 
 
+Progress = Callable[[str, int, int], None]
+
+
+def _silent(step: str, done: int, total: int) -> None:
+    """The progress of work that nobody watches."""
+
+
 @dataclass(frozen=True)
 class Added:
     """What `add` did; ``programs`` are paths in the image, ``problems`` did not stop it."""
@@ -49,18 +56,36 @@ class Added:
     problems: tuple[str, ...] = ()
 
 
-def add(image: Path, names: Iterable[Path], *, python_packages: Iterable[str] = ()) -> Added:
-    """Bring the programs into ``image``; raises `LibraryError` for a missing library.
+@dataclass(frozen=True)
+class Wanted:
+    """What to bring.
 
-    A name without a slash is looked up in PATH; a directory is copied with the libraries its
-    files need. ``python_packages`` are distributions of the current Python environment.
+    A program without a slash is looked up in PATH; a directory is copied with the libraries its
+    files need. ``python_packages`` are distributions of the current Python environment,
+    ``requirements`` files for pip, ``debian`` names of packages.
     """
-    adder = Adder(Tree(image))
-    paths = [_find(name) for name in names]
-    places = tuple(adder.directory(p) if p.is_dir() else adder.program(p) for p in paths)
-    if packages := tuple(python_packages):
-        adder.python_packages(packages)
-    return Added(places, adder.tree.copied, adder.tree.unchanged, tuple(adder.problems))
+
+    programs: tuple[Path, ...] = ()
+    python_packages: tuple[str, ...] = ()
+    requirements: tuple[Path, ...] = ()
+    debian: tuple[str, ...] = ()
+
+
+def add(image: Path, wanted: Wanted, progress: Progress = _silent) -> Added:
+    """Bring what is wanted into ``image``; raises `LibraryError` for a missing library."""
+    from occlum.image import debian
+
+    adder = Adder(Tree(image), progress)
+    paths = [_find(name) for name in wanted.programs]
+    places = [adder.directory(p) if p.is_dir() else adder.program(p) for p in paths]
+    if wanted.debian:
+        places += map(Path, debian.add(adder, wanted.debian, progress))
+    if wanted.python_packages:
+        adder.python_packages(wanted.python_packages)
+    if wanted.requirements:
+        places.append(adder.python_requirements(wanted.requirements))
+    tree = adder.tree
+    return Added(tuple(places), tree.copied, tree.unchanged, tuple(adder.problems))
 
 
 @dataclass(frozen=True)
@@ -93,10 +118,18 @@ def _find(name: Path) -> Path:
     if len(name.parts) == 1 and not name.exists():
         found = shutil.which(str(name))
         if found is None:
-            raise Error(f"{name} is not in PATH", hint="name the program by its path")
+            raise Error(
+                f"{name} is not in PATH",
+                hint="name the program by its path",
+                code="program-missing",
+            )
         return Path(found)
     if not name.exists():
-        raise Error(f"{name} is not there", hint="occlum add takes programs of this machine")
+        raise Error(
+            f"{name} is not there",
+            hint="occlum add takes programs of this machine",
+            code="program-missing",
+        )
     return Path(os.path.abspath(name))
 
 
@@ -107,12 +140,13 @@ class Adder:
     that nobody uses, so that is worth telling but stops nothing.
     """
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, progress: Progress = _silent) -> None:
         self.tree = tree
+        self._progress = progress
         self.problems: list[str] = []
         self._seen: set[Path] = set()
         self._loader: Path | None = None
-        self._pythons: list[runtimes.Python] = []
+        self._pythons: list[tuple[Path, runtimes.Python]] = []
 
     def program(self, path: Path, depth: int = 0) -> Path:
         """A program with all it needs; returns its path in the image."""
@@ -142,12 +176,17 @@ class Adder:
         """A directory as it is, with the libraries that its files need; under ``to`` if given."""
         files = list(self.tree.add_tree(path, is_wanted, to))
         beside = {file.name: file for file in reversed(files)}
-        for file in files:
-            self._file_of_directory(file, path.resolve(), beside)
+        for done, file in enumerate(files):
+            self._progress(f"adding {path}", done, len(files))
+            if is_elf(file):
+                self.optional(file, path.resolve(), beside)
         return to or path
 
-    def _file_of_directory(self, file: Path, root: Path, beside: dict[str, Path]) -> None:
-        if file in self._seen or not is_elf(file) or not _is_loadable(file):
+    def optional(
+        self, file: Path, root: Path | None = None, beside: dict[str, Path] | None = None
+    ) -> None:
+        """The libraries of a file that nobody asked for by name; a missing one is a problem."""
+        if file in self._seen or not _is_loadable(file):
             return
         self._seen.add(file)
         try:
@@ -175,11 +214,22 @@ class Adder:
             raise Error(
                 "--python-package needs the Python it is for",
                 hint=f"occlum add /usr/bin/python3 --python-package {names[0]}",
+                code="usage",
             )
-        target = self._pythons[0]
+        target = self._pythons[0][1]
         for source, place in runtimes.package_files(target, names):
             self.tree.copy_to(source, place)
             self._file(source)
+
+    def python_requirements(self, files: tuple[Path, ...]) -> Path:
+        """What pip installs for these files, for the Python named before or the system's."""
+        from occlum.image import requirements
+
+        if not self._pythons:
+            self.program(_find(Path("/usr/bin/python3")))
+        interpreter, python = self._pythons[0]
+        requirements.add(self, interpreter, python, files, self._progress)
+        return python.site
 
     def _file(self, path: Path) -> None:
         """A file that is in the tree already: its libraries, if it is for this machine."""
@@ -258,7 +308,7 @@ class Adder:
         if runtime is None:
             return
         if isinstance(runtime, runtimes.Python):
-            self._pythons.append(runtime)
+            self._pythons.append((path, runtime))
         for directory in runtime.directories:
             for file in self.tree.add_tree(directory, runtime.wants):
                 self._file(file)
@@ -299,12 +349,15 @@ def _script_interpreter(path: Path) -> list[Path] | None:
             f"{path} is a script for {words[0] if words else 'no interpreter'}, which is not on "
             "this machine",
             hint="install it, or correct the first line of the script",
+            code="interpreter-missing",
         )
     programs = [Path(words[0])]
     if programs[0].name == "env":
         name = next((word for word in words[1:] if not word.startswith("-")), None)
         started = shutil.which(name) if name else None
         if started is None:
-            raise ImageError(f"{path} is a script for {name}, which is not in PATH")
+            raise ImageError(
+                f"{path} is a script for {name}, which is not in PATH", code="interpreter-missing"
+            )
         programs.append(Path(started))
     return programs

@@ -123,12 +123,15 @@ def package_files(target: Python, names: tuple[str, ...]) -> Iterator[tuple[Path
     """(file here, place in the image) for packages of the current environment's Python."""
     current = which("python3")
     if current is None:
-        raise Error("python3 is not in PATH, so there are no packages to take")
+        raise Error(
+            "python3 is not in PATH, so there are no packages to take", code="python-package"
+        )
     answer = _ask(Path(current), _ASK_PACKAGES, *names)
     if "missing" in answer:
         raise Error(
             f"the Python package {answer['missing']} is not installed for {current}",
             hint=f"{current} -m pip install {answer['missing']}",
+            code="python-package",
         )
     version = tuple(answer["version"])
     if version != target.version:
@@ -136,6 +139,7 @@ def package_files(target: Python, names: tuple[str, ...]) -> Iterator[tuple[Path
             f"packages are from Python {version[0]}.{version[1]} ({current}); the image has "
             f"{target.version[0]}.{target.version[1]}",
             hint="use an environment of the same version",
+            code="python-package",
         )
     for source, relative in answer["files"]:
         yield Path(source), target.site / relative
@@ -183,4 +187,6 @@ def _run(command: list[str]) -> str:
             command, check=True, capture_output=True, text=True, timeout=TIMEOUT_S
         ).stdout
     except (OSError, subprocess.SubprocessError) as problem:
-        raise Error(f"{command[0]} can't be asked for its library: {problem}") from None
+        raise Error(
+            f"{command[0]} can't be asked for its library: {problem}", code="runtime-library"
+        ) from None

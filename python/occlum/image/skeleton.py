@@ -7,6 +7,7 @@ so that a program is found under either name. The files of ``/etc`` are those of
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -48,6 +49,10 @@ LINKS = {
 }
 
 
+# Files that programs read and container tools put there at run time.
+_ALWAYS = ("hosts", "hostname", "resolv.conf")
+
+
 def create(root: Path, *, new: bool) -> Instance:
     """Make ``root`` an instance. With ``new`` it must not exist; otherwise it must not be one.
 
@@ -72,6 +77,32 @@ def create(root: Path, *, new: bool) -> Instance:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return instance
+
+
+def is_untouched(image: Path) -> bool:
+    """Whether the tree holds no file but those that `create` puts there."""
+    own = {f"etc/{file.name}" for file in (TEMPLATES / "etc").iterdir()}
+    for base, directories, files in os.walk(image):
+        links = [name for name in directories if os.path.islink(os.path.join(base, name))]
+        for name in files + links:
+            path = os.path.relpath(os.path.join(base, name), image)
+            if path not in own and path not in LINKS:
+                return False
+    return True
+
+
+def add_mount_points(image: Path) -> None:
+    """What the LibOS mounts over, where a tree from elsewhere lacks it."""
+    for name in ("dev", "proc", "sys", "tmp", "host", "run", "root"):
+        path = image / name
+        if not os.path.lexists(path):
+            path.mkdir(mode=DIRECTORIES[name])
+            path.chmod(DIRECTORIES[name])
+    etc = image / "etc"
+    if etc.is_dir() and not etc.is_symlink():
+        for file in sorted((TEMPLATES / "etc").iterdir()):
+            if file.name in _ALWAYS and not os.path.lexists(etc / file.name):
+                shutil.copyfile(file, etc / file.name)
 
 
 def _fill(instance: Instance) -> None:

@@ -163,13 +163,15 @@ class Tree:
             shutil.copy2(source, staging, follow_symlinks=True)
             staging.replace(place)
         except OSError as problem:
-            with contextlib.suppress(OSError):
-                staging.unlink(missing_ok=True)
             raise ImageError(
                 f"{source} can't be copied to {place}: {problem.strerror}",
                 hint=_HINTS.get(problem.errno or 0),
                 code="image-write",
             ) from None
+        finally:
+            # Gone after success; after an error or an interrupt it is a half file.
+            with contextlib.suppress(OSError):
+                staging.unlink(missing_ok=True)
 
     def _count(self, place: Path, *, changed: bool) -> None:
         if str(place) in self.places:

@@ -16,24 +16,25 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from occlum._core import SigStruct, measure_sgxs
-from occlum.sign.key import generate_debug_key, load_key, modulus_of, sign_bytes
+from occlum.sign.key import generate_debug_key, load_key, modulus_of
 from occlum.sign.policy import Feature, Identity, unsigned_sigstruct
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from occlum.sign.signer import KeySigner, Signer, signer
 
 __all__ = [
     "Feature",
     "Identity",
     "SigStruct",
+    "Signer",
     "generate_debug_key",
     "load_key",
     "measure_sgxs",
     "mrsigner",
     "sign_enclave",
+    "signer",
     "unsigned_sigstruct",
 ]
 
@@ -41,13 +42,14 @@ __all__ = [
 def sign_enclave(
     mrenclave: bytes,
     identity: Identity,
-    key: RSAPrivateKey,
+    key: RSAPrivateKey | Signer,
     date: datetime.date | None = None,
 ) -> bytes:
     """The SIGSTRUCT (1808 bytes) of an enclave, dated today unless ``date`` says otherwise."""
+    by = KeySigner(key) if isinstance(key, RSAPrivateKey) else key
     unsigned = unsigned_sigstruct(mrenclave, identity, date)
-    signature = sign_bytes(key, unsigned.signed_bytes)
-    return bytes(unsigned.attach(modulus_of(key.public_key()), signature))
+    signature = by.sign(unsigned.signed_bytes)
+    return bytes(unsigned.attach(modulus_of(by.public_key), signature))
 
 
 def mrsigner(key: RSAPublicKey) -> bytes:

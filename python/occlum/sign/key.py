@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     load_pem_private_key,
+    load_pem_public_key,
 )
 
 from occlum.errors import Error
@@ -31,6 +32,8 @@ _HOW_TO_MAKE = "make one with: openssl genrsa -3 -out key.pem 3072"
 class KeyFileError(Error):
     """A key file can't be read, written or used."""
 
+    code = "sign-key"
+
 
 def load_key(path: Path) -> rsa.RSAPrivateKey:
     """The signing key in a PEM file."""
@@ -41,6 +44,33 @@ def load_key(path: Path) -> rsa.RSAPrivateKey:
             f"the signing key {path} can't be read: {error.strerror}", hint=_HOW_TO_MAKE
         ) from error
     return _checked(path, _parse(path, pem))
+
+
+def load_public_key(path: Path) -> rsa.RSAPublicKey:
+    """The public key in a PEM file, or that of the private key in it."""
+    try:
+        pem = path.read_bytes()
+    except OSError as error:
+        raise KeyFileError(f"the key {path} can't be read: {error.strerror}") from error
+    if b"PRIVATE KEY" in pem:
+        return _checked(path, _parse(path, pem)).public_key()
+    try:
+        key = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise KeyFileError(f"{path} is not a public key in PEM format") from error
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise KeyFileError(f"the key {path} is not an RSA key", hint=_HOW_TO_MAKE)
+    _check_size(path, key.key_size, key.public_numbers().e)
+    return key
+
+
+def verify_bytes(key: rsa.RSAPublicKey, message: bytes, signature: bytes) -> bool:
+    """Whether a little-endian signature over ``message`` is one of the key."""
+    try:
+        key.verify(signature[::-1], message, padding.PKCS1v15(), hashes.SHA256())
+    except InvalidSignature:
+        return False
+    return True
 
 
 def generate_debug_key(path: Path) -> rsa.RSAPrivateKey:
@@ -84,18 +114,21 @@ def _parse(path: Path, pem: bytes) -> object:
 def _checked(path: Path, key: object) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey):
         raise KeyFileError(f"the signing key {path} is not an RSA key", hint=_HOW_TO_MAKE)
-    if key.key_size != KEY_BITS:
+    _check_size(path, key.key_size, key.public_key().public_numbers().e)
+    return key
+
+
+def _check_size(path: Path, bits: int, exponent: int) -> None:
+    if bits != KEY_BITS:
         raise KeyFileError(
-            f"the signing key {path} has {key.key_size} bits; SGX takes {KEY_BITS}",
+            f"the signing key {path} has {bits} bits; SGX takes {KEY_BITS}",
             hint=_HOW_TO_MAKE,
         )
-    exponent = key.public_key().public_numbers().e
     if exponent != EXPONENT:
         raise KeyFileError(
             f"the signing key {path} has public exponent {exponent}; SGX takes {EXPONENT}",
             hint=_HOW_TO_MAKE,
         )
-    return key
 
 
 def _write_new(path: Path, content: bytes) -> None:

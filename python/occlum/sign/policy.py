@@ -64,6 +64,7 @@ class Identity:
             raise Error(
                 "family_id and ext_prod_id are set, but key separation is off",
                 hint='set "enable_kss": true, or both ids to 0',
+                code="config",
             )
 
 
@@ -120,4 +121,4 @@ def _bcd(date: datetime.date) -> int:
 
 def _check_range(name: str, value: int, bits: int) -> None:
     if not 0 <= value < 1 << bits:
-        raise Error(f"{name} is {value}; expected 0 to {(1 << bits) - 1}")
+        raise Error(f"{name} is {value}; expected 0 to {(1 << bits) - 1}", code="config")

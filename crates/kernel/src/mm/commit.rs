@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 static LIMIT: AtomicUsize = AtomicUsize::new(256 << 20);
 static GRANTED: AtomicUsize = AtomicUsize::new(0);
 static WARM: AtomicUsize = AtomicUsize::new(0);
+/// The most that was ever granted at once.
+static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 /// Most bytes kept warm; more than this serves nobody and starves the host.
 const WARM_MAX: usize = 256 << 20;
@@ -43,6 +45,11 @@ impl Usage {
     }
 }
 
+/// The most bytes of user memory that mappings had at once.
+pub fn peak() -> usize {
+    PEAK.load(Ordering::Relaxed)
+}
+
 pub(super) fn set_limit(bytes: usize) {
     LIMIT.store(bytes, Ordering::Relaxed);
 }
@@ -54,7 +61,9 @@ pub(super) fn grant(bytes: usize) -> Result<()> {
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |granted| {
             granted.checked_add(bytes).filter(|&sum| sum <= limit)
         })
-        .map(|_| ())
+        .map(|before| {
+            PEAK.fetch_max(before + bytes, Ordering::Relaxed);
+        })
         .map_err(|_| Error::new(Errno::ENOMEM, "user_space_size is used up"))
 }
 

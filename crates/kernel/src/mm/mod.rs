@@ -48,7 +48,7 @@ use alloc::sync::Arc;
 use occlum_abi::boot::BootConfig;
 
 pub use advise::Advice;
-pub use commit::Usage;
+pub use commit::{Usage, peak as peak_usage};
 pub use fault::{Access, FaultOutcome};
 pub use file::{FileIdentity, MappableFile};
 pub use remap::{Leave, Move};

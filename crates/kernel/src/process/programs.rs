@@ -8,11 +8,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use occlum_abi::control::{Answer, FIRST_PROGRAM};
-use occlum_enclave::host;
+use occlum_enclave::{HeapUsage, host, log};
 
 use super::tree;
 use crate::fs::console::Console;
 use crate::fs::pty::job::{self, Owned};
+use crate::mm;
 use crate::outside;
 use crate::sched::SpinLock;
 use crate::signal::info::{CLD_CONTINUED, CLD_STOPPED};
@@ -76,10 +77,19 @@ pub(super) fn ended(pid: u32, status: u32) {
     if program.number == FIRST_PROGRAM {
         outside::report_unsupported();
         mounts::sync_all();
+        tell_peaks();
         host::exit(status);
     }
     if let Some(terminal) = &program.terminal {
         job::hang_up(terminal.as_ref());
     }
     outside::answer(program.number, &Answer::Ended { status });
+}
+
+/// What the limits of the configuration could have been; `occlum config suggest` reads the line.
+fn tell_peaks() {
+    let user = mm::peak_usage();
+    let heap = HeapUsage::now().size;
+    let threads = tree::peak_thread_count();
+    log!(Info, "peaks: user_space {user} kernel_heap {heap} threads {threads}");
 }

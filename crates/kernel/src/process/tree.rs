@@ -24,6 +24,8 @@ static TREE: Mutex<Tree> = Mutex::new(Tree::new());
 
 /// Threads that have not ended.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
+/// The most of them at once.
+static PEAK_THREADS: AtomicUsize = AtomicUsize::new(0);
 static MAX_THREADS: AtomicUsize = AtomicUsize::new(1024);
 static MADE: AtomicU64 = AtomicU64::new(0);
 
@@ -67,6 +69,11 @@ pub fn max_threads() -> usize {
 /// Threads alive in all processes.
 pub fn thread_count() -> usize {
     THREADS.load(Ordering::Relaxed)
+}
+
+/// The most threads that were alive at once.
+pub fn peak_thread_count() -> usize {
+    PEAK_THREADS.load(Ordering::Relaxed)
 }
 
 /// The process with this id, zombies included.
@@ -179,7 +186,8 @@ pub(super) fn reserve_thread() -> Result<()> {
     let limit = max_threads();
     let claim = |count| (count < limit).then_some(count + 1);
     match THREADS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim) {
-        Ok(_) => {
+        Ok(before) => {
+            PEAK_THREADS.fetch_max(before + 1, Ordering::Relaxed);
             MADE.fetch_add(1, Ordering::Relaxed);
             Ok(())
         }

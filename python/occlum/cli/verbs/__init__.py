@@ -16,7 +16,9 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "Images": {
         "add": "Copy PROGRAMS from this machine into the image, with all they need.",
+        "import": "Turn SOURCE, a Docker or OCI image, into the image of this instance.",
         "build": "Build the enclave of this instance: file-system image, measurement, signature.",
+        "config": "Read, change, check and size the configuration of this instance.",
         "print": "Print the measurement of the enclave, or of its signer's key.",
     },
     "Running": {
@@ -40,7 +42,14 @@ SECTIONS: dict[str, dict[str, str]] = {
         "gdb": "Run PROGRAM in an enclave of the simulated CPU under GDB.",
         "trace": "Run PROGRAM as occlum run does and print its system calls.",
     },
+    "Releases": {
+        "package": "Pack what running this instance needs into NAME, by default DIRECTORY.tar.gz.",
+    },
     "About Occlum": {
+        "doctor": "Look at this machine, and say what the absence of something means.",
+        "explain": "Explain the error CODE: cause and remedy; without CODE, list all codes.",
+        "completion": "Print a script that completes occlum's commands and options in SHELL.",
+        "man": "Write the manual pages of all commands into DIRECTORY.",
         "version": "Print the version.",
     },
 }

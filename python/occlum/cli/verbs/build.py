@@ -32,8 +32,16 @@ import click
     show_envvar=True,
     help="N: for CPUs that can't change page permissions (SGX1); fork copies all memory at once.",
 )
+@click.option(
+    "--sign-tool",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PROGRAM",
+    help="Signs standard input to standard output; --sign-key is its public key then.",
+)
 @click.option("-f", "--force", is_flag=True, help="Build everything again.")
-def command(sgx_mode: str, sign_key: Path | None, enable_edmm: str, force: bool) -> None:
+def command(
+    sgx_mode: str, sign_key: Path | None, sign_tool: Path | None, enable_edmm: str, force: bool
+) -> None:
     """Build the enclave of this instance: file-system image, measurement, signature."""
     from occlum import instance
     from occlum.cli.progress import Terminal
@@ -44,6 +52,7 @@ def command(sgx_mode: str, sign_key: Path | None, enable_edmm: str, force: bool)
     request = Request(
         mode=CpuMode(sgx_mode.upper()),
         sign_key=sign_key,
+        sign_tool=sign_tool,
         from_scratch=force,
         fork_copies=ForkCopies.ON_WRITE if enable_edmm.upper() == "Y" else ForkCopies.AT_ONCE,
     )

@@ -19,7 +19,7 @@ def command(follow: bool, lines: int | None) -> None:
     """Show what the started enclave has printed, this time and before."""
     path = instance.find(Path.cwd()).log
     if not path.exists():
-        raise Error(f"{path} is not there", hint="occlum start makes it")
+        raise Error(f"{path} is not there", hint="occlum start makes it", code="no-log")
     with open(path, "rb") as log:
         data = log.read()
         if lines is not None:

@@ -22,6 +22,10 @@ def command(program: str | None) -> int:
     if program is None:
         there = [f"/{name}" for name in SHELLS if os.path.lexists(here.image / name)]
         if not there:
-            raise Error("the image has no shell", hint="occlum add /bin/bash, then occlum build")
+            raise Error(
+                "the image has no shell",
+                hint="occlum add /bin/bash, then occlum build",
+                code="no-shell",
+            )
         program = there[0]
     return execute(here, [program])
