@@ -91,6 +91,17 @@ def instance(tmp_path: Path) -> Instance:
     return Instance(root)
 
 
+STORE = '"source": "./run/mount/__ROOT"'
+
+
+def keep_nothing(instance: Instance) -> None:
+    """Keep what programs write in memory: then several enclaves of one instance can run at once."""
+    config = instance.root / "Occlum.json"
+    text = config.read_text()
+    assert STORE in text
+    config.write_text(text.replace(STORE, STORE + ', "options": {"temporary": true}'))
+
+
 MakeInstance = Callable[..., Instance]
 
 

@@ -163,7 +163,7 @@ def test_a_wrong_configuration_leaves_the_last_build_alone(instance: Instance):
     assert done.returncode == 1
     assert stderr(done) == (
         'error: Occlum.json:4: resource_limits.user_space_size is "12Q"; expected a number with B, '
-        'KB, MB, GB or TB\nhint: write "12GB"\n'
+        'KB, MB, GB or TB\nhint: write "12GB" (occlum explain config)\n'
     )
     assert snapshot(instance.root / "build") == before
     assert not (instance.root / "build.next").exists()

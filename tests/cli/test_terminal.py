@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pexpect
 import pytest
 
-from conftest import OCCLUM, Instance, MakeInstance
+from conftest import OCCLUM, Instance, MakeInstance, keep_nothing
 
 pytestmark = pytest.mark.enclave
 
@@ -22,7 +22,7 @@ PROGRAMS = ["/bin/sh", "/bin/bash", "/bin/cat", "/bin/sleep", "/bin/stty", "/bin
 
 @pytest.fixture(scope="module")
 def built(make_instance: MakeInstance) -> Instance:
-    return make_instance("terminal", *PROGRAMS)
+    return make_instance("terminal", *PROGRAMS, prepare=keep_nothing)
 
 
 @pytest.fixture(scope="module", params=["run", "exec"])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Instance, MakeInstance
+from conftest import Instance, MakeInstance, keep_nothing
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -290,11 +290,8 @@ def victim(make_instance: MakeInstance, tmp_path_factory: pytest.TempPathFactory
         text = config.read_text()
         assert '"loopback": "inside"' in text
         config.write_text(text.replace('"loopback": "inside"', '"loopback": "host"'))
-        # What is told here is about other files: changes stay in memory.
-        layer = '"source": "./run/mount/__ROOT"'
-        text = config.read_text()
-        assert layer in text
-        config.write_text(text.replace(layer, layer + ', "options": {"temporary": true}'))
+        # What is told here is about other files.
+        keep_nothing(instance)
 
     return make_instance("victim", *programs, prepare=prepare)
 

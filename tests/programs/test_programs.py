@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Instance, MakeInstance
+from conftest import Instance, MakeInstance, keep_nothing
 
 pytestmark = pytest.mark.enclave
 
@@ -42,6 +42,7 @@ def machine(make_instance: MakeInstance, tmp_path_factory: pytest.TempPathFactor
     """One instance with every program that this machine has."""
 
     def prepare(instance: Instance) -> None:
+        keep_nothing(instance)
         if TESTSUITE.is_dir():
             assert instance.occlum("add", TESTSUITE, timeout=300).returncode == 0
         data = instance.image / "opt/data"

@@ -1,7 +1,7 @@
 """``occlum package``: what running needs, in one archive.
 
-The archive holds the instance without its sources: configuration, ``build/`` without caches, an
-empty ``run/``. Where our runtime is installed, ``tar xf NAME.tar.gz``, ``cd NAME`` and ``occlum
+The archive holds the instance without its sources: configuration, ``build/`` without caches, a
+``run/`` with a place for each store but no data. Where our runtime is installed, ``tar xf NAME.tar.gz``, ``cd NAME`` and ``occlum
 run`` is all. The same build gives the same archive.
 """
 
@@ -15,6 +15,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from occlum import config
 from occlum._core import ATTRIBUTE_DEBUG, SigStruct
 from occlum.errors import Error
 from occlum.instance import Instance
@@ -93,10 +94,18 @@ def _write(
             info = archive.gettarinfo(path, f"{name}/{path.relative_to(instance.root)}")
             with path.open("rb") as file:
                 archive.addfile(_plain(info), file)
-        run = tarfile.TarInfo(f"{name}/run")
-        run.type, run.mode = tarfile.DIRTYPE, 0o755
-        archive.addfile(run)
+        for directory in _empty_directories(instance):
+            run = tarfile.TarInfo(f"{name}/{directory}")
+            run.type, run.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(run)
         _readme(archive, name)
+
+
+def _empty_directories(instance: Instance) -> list[str]:
+    """``run`` and the places of stores inside the instance."""
+    sources = (store.source or "" for store in config.stores(config.load(instance.config)))
+    inside = (os.path.normpath(source) for source in sources if not os.path.isabs(source))
+    return ["run", *sorted(path for path in inside if not path.startswith(".."))]
 
 
 def _readme(archive: tarfile.TarFile, name: str) -> None:

@@ -20,7 +20,7 @@ const DEFAULT_LIMIT: usize = 256 << 20;
 /// Bytes that may be dirty in a large cache: more would not make the disk faster.
 const MAX_DIRTY: usize = 32 << 20;
 /// Bytes that the cache takes without asking whether they are read again.
-const SMALL: usize = 32 << 20;
+const SMALL: usize = 128 << 20;
 
 /// A file whose blocks are in the cache.
 pub trait Cached: Send + Sync {

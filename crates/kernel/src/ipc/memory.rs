@@ -83,6 +83,9 @@ pub fn find(id: i32) -> Result<Arc<Object<Segment>>> {
 /// shmat(2); gives the address.
 pub fn attach(segment: &Object<Segment>, space: &Arc<AddressSpace>, how: &Attach, pid: u32) -> Result<usize> {
     let pages = segment.inner.lock().state.pages.clone();
+    let stands_at = mappings(space, pages.identity()).first().map(|(range, _)| range.start);
+    // SHM_REMAP to where the process has it: one attach more, as anywhere else.
+    let how = if how.addr == stands_at { &Attach { addr: None, fixed: Fixed::No, ..*how } } else { how };
     let start = map(&pages, space, how)?;
     let mut inner = segment.inner.lock();
     if inner.permissions.mode & SHM_DEST == 0 {
