@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
-use super::{Process, tree};
+use super::{Process, programs, tree};
 use crate::error::{Errno, Result, err};
 use crate::signal::{deliver, SigInfo, Signal, send_to_process};
 
@@ -43,9 +43,11 @@ pub fn new_session(caller: &Process) -> Result<u32> {
 }
 
 /// Whether nobody outside the group but in its session is parent of one of its members: then nobody could
-/// continue it, so it is not stopped by the terminal. `ending` counts as gone.
+/// continue it, so it is not stopped by the terminal. `ending` counts as gone. The group of a program that the
+/// host started on a terminal has the host's shell to continue it.
 pub fn is_orphaned(pgid: u32, ending: Option<u32>) -> bool {
-    !tree::has_outside_parent(pgid, ending)
+    let has_host_shell = ending != Some(pgid) && programs::has_terminal(pgid);
+    !has_host_shell && !tree::has_outside_parent(pgid, ending)
 }
 
 /// The groups that the end of a process may orphan: its own, and its children's.

@@ -53,6 +53,11 @@ pub fn foreground(pid: u32) -> u32 {
     }
 }
 
+/// Whether the host started the process on a terminal.
+pub fn has_terminal(pid: u32) -> bool {
+    PROGRAMS.lock().get(&pid).is_some_and(|program| program.terminal.is_some())
+}
+
 /// A process without parent has stopped or goes on; `detail` is the signal.
 pub(super) fn changed(pid: u32, code: i32, detail: i32) {
     let Some(program) = PROGRAMS.lock().get(&pid).cloned() else { return };
