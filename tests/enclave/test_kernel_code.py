@@ -48,7 +48,7 @@ def test_the_kernel_has_no_instruction_that_an_enclave_has_not(
 
 
 def test_the_decoder_finds_what_is_there(instructions: Counter[int]) -> None:
-    """ENCLU for EEXIT and for EGETKEY, RDRAND and XRSTOR: a decoder that lost its way would find none."""
+    """ENCLU for EEXIT and EGETKEY, RDRAND, XRSTOR: a decoder that lost its way finds none."""
     assert instructions[Mnemonic.ENCLU] == 2
     assert instructions[Mnemonic.RDRAND] > 0
     assert instructions[Mnemonic.XRSTOR64] > 0

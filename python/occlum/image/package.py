@@ -1,8 +1,8 @@
 """``occlum package``: what running needs, in one archive.
 
 The archive holds the instance without its sources: configuration, ``build/`` without caches, a
-``run/`` with a place for each store but no data. Where our runtime is installed, ``tar xf NAME.tar.gz``, ``cd NAME`` and ``occlum
-run`` is all. The same build gives the same archive.
+``run/`` with a place for each store but no data. Where our runtime is installed, ``tar xf
+NAME.tar.gz``, ``cd NAME`` and ``occlum run`` is all. The same build gives the same archive.
 """
 
 from __future__ import annotations
